@@ -1,0 +1,131 @@
+"""The command `wit`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from jobs import walk
+from jobs.run import Run
+from pipeline.errors import WitError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=True,
+    pretty_exceptions_enable=False,
+    help="Rebuild the corpus behind CLIP, from raw sources to a trained model.",
+)
+
+RunDir = Annotated[Path, typer.Option("--run", help="The run directory.")]
+Config = Annotated[
+    Path | None, typer.Option("--config", help="A settings file; needed to begin a run.")
+]
+Sets = Annotated[
+    list[str] | None, typer.Option("--set", help="section.key=value, laid over the settings.")
+]
+Update = Annotated[
+    bool, typer.Option("--update", help="Take changed settings into an existing run.")
+]
+Again = Annotated[bool, typer.Option("--again", help="Make it once more though up to date.")]
+
+
+@app.command()
+def build(
+    run: RunDir,
+    config: Config = None,
+    sets: Sets = None,
+    update: Update = False,
+    again: Again = False,
+) -> None:
+    """Every stage that is missing or stale, in order, and the report."""
+    walk.build(Run.open(run, config, sets or [], update=update), again=again)
+
+
+def _add_stage(verb: str, doc: str) -> None:
+    def command(
+        run: RunDir,
+        config: Config = None,
+        sets: Sets = None,
+        update: Update = False,
+        again: Again = False,
+    ) -> None:
+        walk.one(Run.open(run, config, sets or [], update=update), verb, again=again)
+
+    command.__doc__ = doc
+    app.command(verb, rich_help_panel="Stages, in order")(command)
+
+
+for _stage in walk.STAGES:
+    _reads, _writes = ", ".join(_stage.reads) or "sources", ", ".join(_stage.writes)
+    _add_stage(_stage.verb, f"{_reads} -> {_writes}")
+
+
+@app.command()
+def status(run: RunDir) -> None:
+    """Every table of a run: rows, drops, seconds, and what is missing or stale."""
+    from jobs.status import show
+
+    show(Run.open(run, None, []))
+
+
+@app.command()
+def follow(
+    pair_id: Annotated[str, typer.Argument(help="32 hexadecimal digits.")], run: RunDir
+) -> None:
+    """Every row that one pair left behind, table by table."""
+    from jobs.follow import show
+
+    show(Run.open(run, None, []), pair_id)
+
+
+@app.command()
+def report(run: RunDir) -> None:
+    """Write report.html again."""
+    walk.report(Run.open(run, None, []))
+
+
+@app.command()
+def doctor(
+    run: Annotated[Path, typer.Option("--run", help="Where runs will lie.")] = Path(),
+) -> None:
+    """What this machine has and lacks, and what to do about it."""
+    from jobs.doctor import examine
+
+    raise typer.Exit(examine(run))
+
+
+@app.command()
+def demo(run: RunDir = Path("runs/demo"), pairs: int = 4000, sets: Sets = None) -> None:
+    """Make a small web with planted trouble, build its corpus, and check what was found."""
+    from jobs.demo import main as run_demo
+
+    run_demo(run, pairs, sets or [])
+
+
+@app.command()
+def real(
+    data: Annotated[Path, typer.Option("--data", help="A folder of real sources.")],
+    run: RunDir = Path("runs/real"),
+    sets: Sets = None,
+) -> None:
+    """Build a corpus from a folder of real sources, its images served over loopback."""
+    from jobs.real import main as run_real
+
+    run_real(run, data, sets or [])
+
+
+def main() -> None:
+    """Run the command; a user's mistake is one line and exit code 2."""
+    try:
+        app()
+    except WitError as error:
+        print(f"wit: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("wit: interrupted; `wit build` goes on where it stopped", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Settings: one TOML file and `--set a.b=c` -> Settings. Nothing else reads a settings file."""
+
+import json
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.errors import BadInput
+from pipeline.settings import Settings
+
+
+def load(config: Path | None, sets: list[str]) -> Settings:
+    """The settings of `config`, with each `section.key=value` of `sets` laid over them.
+
+    Relative paths in the file are taken from the working directory, as on a command line.
+    """
+    tree: dict[str, Any] = {}
+    if config is not None:
+        try:
+            tree = tomllib.loads(config.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise BadInput(f"{config} does not exist: name a settings file with --config") from None
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise BadInput(f"{config} is not TOML: {error}") from None
+    for assignment in sets:
+        _lay(tree, assignment)
+    return parse(tree, origin=str(config or "--set"))
+
+
+def parse(tree: Mapping[str, Any], *, origin: str) -> Settings:
+    """`tree` as Settings; every mistake is named with its path."""
+    try:
+        return Settings.model_validate(dict(tree))
+    except ValidationError as error:
+        mistakes = [
+            f"{'.'.join(str(step) for step in mistake['loc'])}: {mistake['msg']}"
+            for mistake in error.errors()
+        ]
+        raise BadInput(f"{origin}: {'; '.join(mistakes)}: see docs/settings.md") from None
+
+
+def _lay(tree: dict[str, Any], assignment: str) -> None:
+    path, equals, text = assignment.partition("=")
+    if not equals or not path:
+        raise BadInput(f"--set {assignment}: write it as --set section.key=value")
+    *sections, key = path.strip().split(".")
+    for section in sections:
+        inner = tree.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise BadInput(f"--set {assignment}: `{section}` is not a section")
+        tree = inner
+    tree[key] = _value(text.strip())
+
+
+def _value(text: str) -> Any:
+    """`text` as a TOML value; a bare word is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def dump(settings: Settings) -> str:
+    """`settings` as TOML that `load` reads back to an equal value."""
+    tree = settings.model_dump(exclude_none=True)
+    lines: list[str] = []
+    for section, values in tree.items():
+        if isinstance(values, list):
+            for entry in values:
+                lines += [f"[[{section}]]", *_assignments(entry), ""]
+        else:
+            lines += [f"[{section}]", *_assignments(values), ""]
+    return "\n".join(lines)
+
+
+def _assignments(values: Mapping[str, Any]) -> list[str]:
+    return [f"{key} = {_toml(value)}" for key, value in values.items()]
+
+
+def _toml(value: Any) -> str:
+    if isinstance(value, dict):
+        return "{" + ", ".join(_assignments(value)) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_toml(entry) for entry in value) + "]"
+    if isinstance(value, str):
+        # JSON's escapes are TOML's, once nothing but ASCII and no lone surrogate is left.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    return json.dumps(value)

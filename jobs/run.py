@@ -1,0 +1,320 @@
+"""A run: its directories, tables and manifests. Nothing else knows where a table lies.
+
+A table is its folder and a `_manifest.json`, written last: without it the table does not exist
+and is made again. The manifest holds the stage's settings, the digest of every input, and the
+rows; rows in are rows out and the dropped, or the run stops.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs import load
+from jobs.progress import Progress
+from pipeline.errors import BadInput, MissingTable, WitError
+from pipeline.schemas import TABLES
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+MANIFEST = "_manifest.json"
+_SETTINGS = "run.toml"
+
+
+class CountsDisagree(WitError):
+    """Rows went missing: rows in are not rows out and the dropped."""
+
+
+class OtherSettings(WitError):
+    """The run directory was made with other settings."""
+
+
+@dataclass
+class Ledger:
+    """What a stage says of its rows when it is done."""
+
+    rows_in: int
+    rows_out: int
+    dropped: dict[str, int] = field(default_factory=dict)
+    notes: dict[str, Any] = field(default_factory=dict)
+
+    def check(self, table: str) -> None:
+        told = self.rows_out + sum(self.dropped.values())
+        if self.rows_in != told:
+            raise CountsDisagree(
+                f"{table}: {self.rows_in} rows came in, but {self.rows_out} went out and "
+                f"{self.dropped} were dropped: this is a bug, please report it with the run's log"
+            )
+
+
+class Run:
+    """One run directory and its settings."""
+
+    def __init__(self, root: Path, settings: Settings) -> None:
+        self.root = root
+        self.settings = settings
+        self.progress = Progress()
+        self._stage: _Stage | None = None
+
+    @classmethod
+    def open(cls, root: Path, config: Path | None, sets: list[str], *, update: bool = False) -> Run:
+        """The run at `root`; made from `config` when it does not exist yet.
+
+        Raises OtherSettings when `root` was made with others and `update` is not given.
+        """
+        kept = root / _SETTINGS
+        if not kept.exists():
+            if config is None:
+                raise BadInput(
+                    f"{root} is not a run directory: begin one with "
+                    f"`wit build --config FILE --run {root}`"
+                )
+            settings = load.load(config, sets)
+            root.mkdir(parents=True, exist_ok=True)
+            _write_whole(kept, load.dump(settings))
+            return cls(root, settings)
+        old = load.load(kept, [])
+        if config is None and not sets:
+            return cls(root, old)
+        settings = load.load(config or kept, sets)
+        changed = _changed(old.model_dump(), settings.model_dump())
+        if changed and not update:
+            raise OtherSettings(
+                f"{root} was made with other settings ({', '.join(changed)}): add --update to "
+                "take the new ones and redo what they change, or name another --run"
+            )
+        if changed:
+            _write_whole(kept, load.dump(settings))
+        return cls(root, settings)
+
+    # -- where things lie ------------------------------------------------------------------
+
+    def path(self, table: str) -> Path:
+        return self.root / TABLES[table].folder
+
+    def files(self, table: str) -> list[Path]:
+        """The parquet files of a finished table, in the order of their names."""
+        self.manifest(table)
+        return sorted(
+            file
+            for file in self.path(table).rglob("*.parquet")
+            if not any(part.startswith(("_", ".")) for part in file.relative_to(self.root).parts)
+        )
+
+    def manifest(self, table: str) -> dict[str, Any]:
+        """The manifest of a finished table. Raises MissingTable."""
+        manifest = self.find_manifest(table)
+        if manifest is None:
+            verb = writer_of(table)
+            raise MissingTable(
+                f"{self.path(table)} has no manifest: run `wit {verb} --run {self.root}` first"
+            )
+        return manifest
+
+    def find_manifest(self, table: str) -> dict[str, Any] | None:
+        """The manifest of `table`, or None when the table does not exist or is not whole."""
+        try:
+            found: dict[str, Any] = json.loads((self.path(table) / MANIFEST).read_text())
+        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+            return None
+        return found
+
+    # -- reading ---------------------------------------------------------------------------
+
+    @cached_property
+    def spark(self) -> SparkSession:
+        from jobs.spark import session
+
+        with self.progress.note("starting Spark"):
+            return session(self.settings.spark, self.root / "_scratch")
+
+    def read(self, table: str) -> DataFrame:
+        """A finished table, for Spark."""
+        manifest = self.manifest(table)
+        schema = _spark_schema(TABLES[table].schema)
+        files = [str(file) for file in self.files(table)]
+        if manifest["rows"] == 0 or not files:
+            return self.spark.createDataFrame([], schema)
+        return self.spark.read.schema(schema).parquet(*files)
+
+    def read_arrow(self, table: str, columns: list[str] | None = None) -> pa.Table:
+        """A finished table, in this process's memory."""
+        schema = TABLES[table].schema
+        files = self.files(table)
+        if columns is not None:
+            schema = pa.schema([schema.field(name) for name in columns])
+        if not files:
+            return schema.empty_table()
+        parts = [pq.ParquetFile(file).read(columns=schema.names) for file in files]
+        return pa.concat_tables([part.cast(schema) for part in parts])
+
+    # -- writing ---------------------------------------------------------------------------
+
+    @contextmanager
+    def stage(self, name: str, settings: Any, inputs: Mapping[str, str]) -> Iterator[None]:
+        """What is written inside is written by stage `name`, from `inputs`."""
+        self._stage = _Stage(name, settings, dict(inputs), time.monotonic())
+        try:
+            with self.progress.stage(name):
+                yield
+        finally:
+            self._stage = None
+
+    def begin(self, table: str, *, resume: bool = False) -> Path:
+        """The folder of `table`, emptied; kept as far as it came with `resume`.
+
+        What an interrupted run left is only taken up when it was made from the same settings
+        and inputs, which it notes in `_begun.json`.
+        """
+        folder = self.path(table)
+        begun = folder / "_begun.json"
+        mark = json.dumps(self._current().identity, sort_keys=True)
+        (folder / MANIFEST).unlink(missing_ok=True)
+        is_same = resume and begun.exists() and begun.read_text() == mark
+        if not is_same and folder.exists():
+            shutil.rmtree(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        _write_whole(begun, mark)
+        return folder
+
+    def finish(self, table: str, ledger: Ledger) -> None:
+        """Check the ledger and write the manifest: from here on the table exists."""
+        ledger.check(table)
+        stage = self._current()
+        identity = {
+            **stage.identity,
+            "table": table,
+            "rows": ledger.rows_out,
+            "rows_in": ledger.rows_in,
+            "dropped": dict(sorted(ledger.dropped.items())),
+        }
+        manifest = {
+            **identity,
+            "digest": _digest(identity),
+            "notes": ledger.notes,
+            "seconds": round(time.monotonic() - stage.began, 3),
+            "code": _code_version(),
+        }
+        _write_whole(self.path(table) / MANIFEST, json.dumps(manifest, indent=1))
+        (self.path(table) / "_begun.json").unlink(missing_ok=True)
+
+    def write(
+        self,
+        table: str,
+        frame: DataFrame,
+        *,
+        rows_in: int | None = None,
+        reasons: tuple[str, ...] = (),
+        notes: dict[str, Any] | None = None,
+    ) -> None:
+        """Write a Spark table and its manifest.
+
+        `frame` has the table's columns; where it has a column `reason` beyond them, rows with a
+        reason are counted as dropped and not written. A column `rows` says how many rows came in
+        for this one (its other `rows - 1` are duplicates). `rows_in` is checked against both.
+        """
+        from jobs.counting import counted
+
+        schema = TABLES[table].schema
+        folder = self.begin(table)
+        kept, told = counted(frame, schema.names, reasons)
+        with self.progress.watch(self.spark, table):
+            kept.write.mode("append").parquet(str(folder))
+        rows_out = sum(pq.read_metadata(file).num_rows for file in folder.rglob("*.parquet"))
+        counts = told()
+        came_in = counts.pop("", rows_out) if rows_in is None else rows_in
+        counts.pop("", None)
+        self.finish(table, Ledger(came_in, rows_out, counts, notes or {}))
+
+    def _current(self) -> _Stage:
+        if self._stage is None:
+            raise RuntimeError("a table is written inside `with run.stage(...)`")
+        return self._stage
+
+
+@dataclass
+class _Stage:
+    name: str
+    settings: Any
+    inputs: dict[str, str]
+    began: float
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        return {"stage": self.name, "settings": self.settings, "inputs": self.inputs}
+
+
+def writer_of(table: str) -> str:
+    """The verb that writes `table`."""
+    from jobs.walk import STAGES
+
+    return next(stage.verb for stage in STAGES if table in stage.writes)
+
+
+def stamp(path: str) -> str:
+    """What a source file is known by: its size and time. A missing one is named as such."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return "missing"
+    if Path(path).is_dir():
+        inner = [(f.name, stamp(str(f))) for f in sorted(Path(path).iterdir())]
+        return _digest(inner)
+    return f"{stat.st_size} bytes, {stat.st_mtime_ns} ns"
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _write_whole(path: Path, text: str) -> None:
+    """Write a file so that it is never seen half written."""
+    staged = path.with_name(f".{path.name}.{os.getpid()}")
+    staged.write_text(text, encoding="utf-8")
+    staged.replace(path)
+
+
+def _changed(old: Any, new: Any, at: str = "") -> list[str]:
+    """The paths at which two trees of settings differ."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = sorted(old.keys() | new.keys())
+        inner = [_changed(old.get(k), new.get(k), f"{at}.{k}" if at else str(k)) for k in keys]
+        return [path for paths in inner for path in paths]
+    return [] if old == new else [at]
+
+
+def _code_version() -> str:
+    """The git commit, where the code is run from a checkout, else the distribution's version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    head = Path(__file__).parent.parent / ".git" / "HEAD"
+    try:
+        ref = head.read_text().strip().removeprefix("ref: ")
+        file = head.parent / ref
+        return file.read_text().strip() if file.exists() else ref
+    except OSError:
+        pass
+    try:
+        return version("webimagetext")
+    except PackageNotFoundError:
+        return "unknown"
+
+
+def _spark_schema(schema: pa.Schema) -> Any:
+    from pyspark.sql.pandas.types import from_arrow_schema
+
+    return from_arrow_schema(schema)

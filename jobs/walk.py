@@ -1,0 +1,171 @@
+"""The walk: every stage, what it reads and writes, and whether it must be run again."""
+
+import fcntl
+import importlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from jobs.run import Run, stamp
+from pipeline.errors import WitError
+from pipeline.settings import Settings
+
+
+def _no_sources(_: Settings) -> list[str]:
+    return []
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A verb, its job, and what decides whether its tables are still right."""
+
+    verb: str
+    module: str
+    reads: tuple[str, ...]
+    writes: tuple[str, ...]
+    sections: tuple[str, ...]
+    """Sections of the settings that change its result."""
+    sources: Callable[[Settings], list[str]] = _no_sources
+    """Files from outside the run that it reads."""
+
+    def settings(self, settings: Settings) -> dict[str, Any]:
+        tree = settings.model_dump(mode="json")
+        return {section: tree[section] for section in self.sections}
+
+    def inputs(self, run: Run) -> dict[str, str]:
+        """The digest of every table and the stamp of every source it reads.
+
+        Raises MissingTable when a table is not there yet.
+        """
+        tables = {table: str(run.manifest(table)["digest"]) for table in self.reads}
+        return tables | {path: stamp(path) for path in self.sources(run.settings)}
+
+    def is_fresh(self, run: Run) -> bool:
+        """Whether its tables exist and were made from these settings and inputs."""
+        manifests = [run.find_manifest(table) for table in (*self.writes, *self.reads)]
+        if any(manifest is None for manifest in manifests):
+            return False
+        settings, inputs = self.settings(run.settings), self.inputs(run)
+        return all(
+            manifest is not None
+            and manifest["settings"] == settings
+            and manifest["inputs"] == inputs
+            for manifest in manifests[: len(self.writes)]
+        )
+
+    def make(self, run: Run) -> None:
+        """Run the job; its tables are written again, whether fresh or not."""
+        inputs = self.inputs(run)
+        job = importlib.import_module(self.module)
+        with run.stage(self.verb, self.settings(run.settings), inputs):
+            job.main(run)
+
+
+def _evalset_paths(settings: Settings) -> list[str]:
+    return [evalset.path for evalset in settings.evalsets]
+
+
+def _derive_sources(settings: Settings) -> list[str]:
+    derive = settings.derive
+    wordnet = [] if derive.wordnet is None else [derive.wordnet]
+    return [*derive.dumps, *derive.pageviews, *wordnet]
+
+
+def _ingest_sources(settings: Settings) -> list[str]:
+    return [*settings.ingest.wats, *(table.path for table in settings.ingest.tables)]
+
+
+def _vocabulary(settings: Settings) -> list[str]:
+    return [] if settings.train.vocabulary is None else [settings.train.vocabulary]
+
+
+STAGES = (
+    Stage("derive", "jobs.derive", (), ("queries",), ("derive",), _derive_sources),
+    Stage("ingest", "jobs.ingest", (), ("candidates",), ("ingest",), _ingest_sources),
+    Stage("match", "jobs.match", ("candidates", "queries"), ("matched",), ("match",)),
+    Stage("draw", "jobs.draw", ("matched",), ("drawn",), ("balance",)),
+    Stage("download", "jobs.download", ("drawn",), ("images",), ("download",)),
+    Stage(
+        "fingerprint",
+        "jobs.fingerprint",
+        ("images",),
+        ("fingerprints",),
+        ("fingerprint", "evalsets"),
+        _evalset_paths,
+    ),
+    Stage(
+        "dedup",
+        "jobs.dedup",
+        ("images", "fingerprints"),
+        ("overlaps", "deduped", "dropped"),
+        ("dedup",),
+    ),
+    Stage("balance", "jobs.balance", ("images", "deduped"), ("balanced",), ("balance",)),
+    Stage("shard", "jobs.shard", ("images", "balanced"), ("shards",), ("shard",)),
+    Stage(
+        "audit",
+        "jobs.audit",
+        ("images", "fingerprints", "overlaps", "dropped", "shards"),
+        ("audit",),
+        ("audit", "dedup", "evalsets"),
+        _evalset_paths,
+    ),
+    Stage("train", "jobs.train", ("shards",), ("checkpoints",), ("train",), _vocabulary),
+    Stage(
+        "evaluate",
+        "jobs.evaluate",
+        ("checkpoints", "audit"),
+        ("scores",),
+        ("evaluate", "evalsets"),
+        _evalset_paths,
+    ),
+)
+"""Every stage, in order."""
+
+
+class RunIsBusy(WitError):
+    """Another process works on the run directory."""
+
+
+@contextmanager
+def alone(run: Run) -> Iterator[None]:
+    """Hold the run directory: a second process is refused."""
+    with (run.root / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RunIsBusy(
+                f"{run.root} is being worked on by another `wit`: wait for it to end"
+            ) from None
+        yield
+
+
+def build(run: Run, *, again: bool = False) -> None:
+    """Every stage that is missing or stale, in order."""
+    with alone(run):
+        for stage in STAGES:
+            if not again and stage.is_fresh(run):
+                run.progress.say(f"{stage.verb}: up to date")
+            else:
+                stage.make(run)
+        report(run)
+
+
+def one(run: Run, verb: str, *, again: bool = False) -> None:
+    """One stage, from the tables that are there."""
+    stage = next(stage for stage in STAGES if stage.verb == verb)
+    with alone(run):
+        if not again and stage.is_fresh(run):
+            run.progress.say(f"{verb}: up to date (--again makes it once more)")
+        else:
+            stage.make(run)
+        report(run)
+
+
+def report(run: Run) -> None:
+    """Write report.html, whatever tables there are."""
+    from jobs.report import write_report
+
+    path = write_report(run)
+    run.progress.say(f"report: {path}")

@@ -1,0 +1,17 @@
+"""What happens to a pair, from a raw source to a trained model.
+
+stage        reads                     writes
+ingest       WAT files, url tables     candidates
+match        candidates, queries       matched
+balance      matched                   drawn       (each cap with headroom, before the download)
+download     drawn                     images
+fingerprint  images, evaluation sets   fingerprints
+dedup        images, fingerprints      overlaps, deduped, dropped
+balance      images, deduped           balanced    (each cap exactly, among what arrived)
+shard        balanced                  shards
+audit        overlaps, images          audit
+trainer      shards                    checkpoints
+evaluate     checkpoints               scores
+
+Stages never import one another; tables are the only thing that passes between them.
+"""

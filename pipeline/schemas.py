@@ -1,0 +1,163 @@
+"""The contract: one Arrow schema per table, and what a sample holds.
+
+Spark's schemas are derived from these (`jobs.run`), so that the trainer can read the contract
+without Spark. A column is added here first, with its sentence.
+"""
+
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+
+def _field(name: str, kind: pa.DataType, doc: str, *, nullable: bool = True) -> pa.Field:
+    return pa.field(name, kind, nullable=nullable, metadata={"doc": doc})
+
+
+_PAIR_ID = _field(
+    "pair_id", pa.string(), "sha256 of url and caption, first 16 bytes, hex", nullable=False
+)
+_URL = _field("url", pa.string(), "the image's address", nullable=False)
+_CAPTION = _field("caption", pa.string(), "the text beside the image, cleaned", nullable=False)
+_PAGE_URL = _field("page_url", pa.string(), "the page that showed the image, if known")
+_LANGUAGE = _field("language", pa.string(), "fasttext's best language for the caption, ISO 639")
+_LANGUAGE_SCORE = _field("language_score", pa.float32(), "fasttext's probability of it")
+_QUERY_IDS = _field(
+    "query_ids", pa.list_(pa.int32()), "queries found in the caption, ascending", nullable=False
+)
+_DRAWN_FOR = _field(
+    "drawn_for",
+    pa.list_(pa.int32()),
+    "queries that drew the pair within their cap and headroom",
+    nullable=False,
+)
+_KEPT_FOR = _field(
+    "kept_for", pa.list_(pa.int32()), "queries that keep the pair within their cap", nullable=False
+)
+
+QUERIES = pa.schema(
+    [
+        _field("query_id", pa.int32(), "dense, from 0, in the order of the list", nullable=False),
+        _field("query", pa.string(), "normalised by pipeline.text", nullable=False),
+        _field("source", pa.string(), "word, bigram, title, wordnet or integer", nullable=False),
+        _field("score", pa.float64(), "count, PMI or views: what its source ranks by"),
+        _field("sources", pa.list_(pa.string()), "every source that has it", nullable=False),
+    ]
+)
+
+CANDIDATES = pa.schema([_PAIR_ID, _URL, _CAPTION, _PAGE_URL, _LANGUAGE, _LANGUAGE_SCORE])
+
+MATCHED = pa.schema([*CANDIDATES, _QUERY_IDS])
+
+DRAWN = pa.schema(
+    [
+        *MATCHED,
+        _DRAWN_FOR,
+        _field("raw_shard", pa.int32(), "the download task it goes to", nullable=False),
+        _field("position", pa.int64(), "download order: a hash of pair_id", nullable=False),
+    ]
+)
+
+IMAGES = pa.schema(
+    [
+        *DRAWN,
+        _field("status", pa.string(), "success, failed_to_download, failed_to_resize"),
+        _field("reason", pa.string(), "why there is no image; null on success"),
+        _field("error_message", pa.string(), "the reason with its detail"),
+        _field("width", pa.int32(), "pixels, as stored"),
+        _field("height", pa.int32(), "pixels, as stored"),
+        _field("original_width", pa.int32(), "pixels, as downloaded"),
+        _field("original_height", pa.int32(), "pixels, as downloaded"),
+        _field("sha256", pa.string(), "of the original bytes, hex"),
+        _field("offset", pa.int64(), "where the image's bytes begin in its tar"),
+        _field("bytes", pa.int64(), "how many they are"),
+    ]
+)
+
+FINGERPRINTS = pa.schema(
+    [
+        _field("id", pa.string(), "pair_id, or the eval image's name", nullable=False),
+        _field("source", pa.string(), "corpus, or an eval set's name", nullable=False),
+        _field("variant", pa.string(), "original, or the eval image's transformation"),
+        _field("phash", pa.int64(), "64 bits, imagehash's bit order, two's complement"),
+        _field("pdq", pa.binary(32), "256 bits, PDQ"),
+        _field("quality", pa.int32(), "PDQ's quality, 0 to 100; below 50 is undecidable"),
+        _field("sha256", pa.string(), "of the original bytes, hex"),
+        _field("pixels_sha256", pa.string(), "of the decoded RGB pixels and their size, hex"),
+    ]
+)
+
+OVERLAPS = pa.schema(
+    [
+        _PAIR_ID,
+        _field("source", pa.string(), "the eval set", nullable=False),
+        _field("eval_id", pa.string(), "the eval image's name", nullable=False),
+        _field("variant", pa.string(), "which variant of it is nearest", nullable=False),
+        _field("phash_distance", pa.int32(), "Hamming, of 64 bits", nullable=False),
+        _field("pdq_distance", pa.int32(), "Hamming, of 256 bits", nullable=False),
+        _field("verdict", pa.string(), "overlap, candidate or undecidable", nullable=False),
+    ]
+)
+
+DEDUPED = pa.schema([_PAIR_ID])
+
+DROPPED = pa.schema(
+    [
+        _PAIR_ID,
+        _field("reason", pa.string(), "why the pair was dropped", nullable=False),
+        _field("rival", pa.string(), "the pair or eval image that it repeats"),
+        _field("source", pa.string(), "corpus, or the eval set's name"),
+        _field("distance", pa.int32(), "Hamming distance of the deciding hash"),
+    ]
+)
+
+BALANCED = pa.schema([*IMAGES, _KEPT_FOR])
+
+SHARDED = pa.schema(
+    [
+        _field("shard", pa.string(), "the tar's name", nullable=False),
+        _field("sample", pa.int32(), "place in the tar, from 0", nullable=False),
+        *[f for f in BALANCED if f.name not in ("status", "reason", "error_message")],
+    ]
+)
+"""The sidecar of a shard: its columns beside each tar."""
+
+AUDIT = pa.schema(
+    [
+        *OVERLAPS,
+        _field("removed", pa.bool_(), "true when dedup took the pair out", nullable=False),
+    ]
+)
+
+SAMPLE_MEMBERS = ("jpg", "txt", "json")
+"""The members of a sample in a shard, in this order; `__key__` is the pair_id."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of a run: its folder, and its schema, empty where it is not made of rows."""
+
+    name: str
+    folder: str
+    schema: pa.Schema
+
+
+TABLES = {
+    table.name: table
+    for table in (
+        Table("queries", "01_queries", QUERIES),
+        Table("candidates", "02_candidates", CANDIDATES),
+        Table("matched", "03_matched", MATCHED),
+        Table("drawn", "04_drawn", DRAWN),
+        Table("images", "05_images", IMAGES),
+        Table("fingerprints", "06_fingerprints", FINGERPRINTS),
+        Table("overlaps", "07_overlaps", OVERLAPS),
+        Table("deduped", "07_deduped", DEDUPED),
+        Table("dropped", "07_dropped", DROPPED),
+        Table("balanced", "08_balanced", BALANCED),
+        Table("shards", "09_shards", SHARDED),
+        Table("audit", "10_audit", AUDIT),
+        Table("checkpoints", "11_checkpoints", pa.schema([])),
+        Table("scores", "12_scores", pa.schema([])),
+    )
+}
+"""Every table of a run, in the order of the walk."""

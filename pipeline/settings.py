@@ -1,0 +1,219 @@
+"""Every knob, in the order of the walk. Imports neither Spark nor torch.
+
+One TOML file per run; a table of it per class here. Models are frozen and closed: an unknown or
+mistyped key stops the run and is named with its path.
+"""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class _Closed(BaseModel):
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
+    )
+
+
+class SparkSettings(_Closed):
+    master: str = "local[*]"
+    """Where Spark runs, unless spark-submit has already said so."""
+    partitions: int = Field(default=8, gt=0)
+    """Partitions after a shuffle. Changes speed, never a byte of the result."""
+    driver_memory: str = "4g"
+
+
+class DeriveSettings(_Closed):
+    dumps: list[str] = []
+    """Wikipedia pages-articles XML, plain or bz2."""
+    pageviews: list[str] = []
+    """Pageview files: lines of `domain title views bytes`, plain or gz."""
+    wordnet: str | None = None
+    """Folder with WordNet's data.noun, data.verb, data.adj, data.adv (Debian: wordnet-base)."""
+    dbname: str = "enwiki"
+    """The dump's language; another stops the run."""
+    domains: list[str] = ["en", "en.m"]
+    """Pageview domains whose views are summed."""
+    min_word_count: int = Field(default=100, gt=0)
+    """CLIP, section 2.2: words occurring at least 100 times."""
+    min_bigram_count: int = Field(default=100, gt=0)
+    """The rule for words, applied to bigrams: PMI alone prefers the rarest pairs."""
+    max_bigrams: int = Field(default=100_000, ge=0)
+    """The best by PMI. MetaCLIP reports 100,646."""
+    min_title_views: int = Field(default=1, gt=0)
+    """CLIP, section 2.2: article names above a certain search volume."""
+    max_queries: int = Field(default=500_000, gt=0)
+    """CLIP, section 2.2."""
+
+
+class TableSource(_Closed):
+    path: str
+    """A parquet file or a folder of them."""
+    url: str | None = None
+    """The column of addresses; found by its usual names when not given."""
+    caption: str | None = None
+    """The column of captions; found by its usual names when not given."""
+
+
+class IngestSettings(_Closed):
+    wats: list[str] = []
+    """Common Crawl WAT files, plain or gz."""
+    tables: list[TableSource] = []
+    """Tables of addresses and captions."""
+    languages: list[str] = ["en"]
+    """Captions in other languages are dropped; an empty list keeps every language."""
+    min_language_score: Share = 0.3
+    """fasttext's probability below which a caption's language is not believed."""
+    min_caption_chars: int = Field(default=5, ge=1)
+    max_caption_chars: int = Field(default=2000, ge=1)
+    max_url_chars: int = Field(default=2000, ge=1)
+
+
+class MatchSettings(_Closed):
+    max_query_tokens: int = Field(default=32, gt=0)
+    """Longer queries are refused: no caption of ours holds them."""
+
+
+class BalanceSettings(_Closed):
+    max_pairs_per_query: int = Field(default=20_000, gt=0)
+    """CLIP, section 2.2."""
+    headroom: float = Field(default=1.6, ge=1.0)
+    """How many times the cap is drawn for download: about 62% of old links are alive."""
+    pairs_per_raw_shard: int = Field(default=10_000, gt=0)
+    """Pairs of one download task, on average."""
+    seed: int = 0
+    """Decides which pairs a crowded query keeps, never how many."""
+
+
+class DownloadSettings(_Closed):
+    threads: int = Field(default=64, gt=0)
+    """Fetches at a time in one task."""
+    deadline_seconds: float = Field(default=20.0, gt=0)
+    """For one image in all: DNS, handshake, redirects, headers and body."""
+    max_body_bytes: int = Field(default=20_000_000, gt=0)
+    max_redirects: int = Field(default=5, ge=0)
+    retries: int = Field(default=1, ge=0)
+    """Further tries, with back-off, where another try can help."""
+    allow_hosts: list[str] = []
+    """Hosts that may be fetched although their address is not public, as `name` or `name:port`."""
+    user_agent: str = "webimagetext/0.1"
+    contact: str = ""
+    """An address that a site's owner can write to, sent with the user agent."""
+    respect_opt_outs: bool = True
+    """Honour X-Robots-Tag noai, noimageai, noindex, none and tdm-reservation: 1."""
+    image_side: int = Field(default=256, gt=0)
+    """Larger images are shrunk until their shorter side is this many pixels."""
+    min_side: int = Field(default=16, gt=0)
+    """Pixels of the shorter side."""
+    max_aspect_ratio: float = Field(default=4.0, ge=1.0)
+    max_pixels: int = Field(default=50_000_000, gt=0)
+    """Refused before decoding."""
+    jpeg_quality: int = Field(default=90, ge=1, le=100)
+
+
+class EvalSet(_Closed):
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    path: str
+    """A folder or a tar of `split/class/image` (or flat images, when only audited)."""
+    split: str = "test"
+    """The split that is scored, and kept out of the corpus."""
+    train_split: str | None = None
+    """The split that a linear probe is fitted on."""
+    templates: list[str] = ["a photo of a {}."]
+    """Prompts whose embeddings are averaged; `{}` is the class name."""
+    scored: bool = True
+    """False when the set is only looked for in the corpus."""
+
+
+class FingerprintSettings(_Closed):
+    variants: list[Literal["flip", "square", "crop90", "crop80", "pad"]] = [
+        "flip",
+        "square",
+        "crop90",
+        "pad",
+    ]
+    """Transformations of each eval image that are looked for, beside the original."""
+
+
+class DedupSettings(_Closed):
+    candidate_distance: int = Field(default=8, ge=0, le=16)
+    """Bits of a 64-bit pHash that may differ for PDQ to have a look."""
+    pdq_distance: int = Field(default=31, ge=0, le=256)
+    """Bits of a 256-bit PDQ that may differ in an overlap: PDQ's own recommendation."""
+    sure_phash_distance: int = Field(default=4, ge=0, le=16)
+    """With a pHash this near, PDQ may differ by `wide_pdq_distance`."""
+    wide_pdq_distance: int = Field(default=64, ge=0, le=256)
+    min_quality: int = Field(default=50, ge=0, le=100)
+    """PDQ's quality below which a hash says nothing and only equal pixels count."""
+    corpus_phash_distance: int = Field(default=2, ge=0, le=3)
+    """Bits that may differ between two near-duplicates of the corpus, before PDQ confirms."""
+    placeholder_urls: int = Field(default=20, ge=2)
+    """The same bytes under this many addresses are an error image, not a picture."""
+
+
+class ShardSettings(_Closed):
+    samples_per_shard: int = Field(default=10_000, gt=0)
+
+
+class AuditSettings(_Closed):
+    confidence: float = Field(default=0.995, gt=0.0, lt=1.0)
+    """Of the Clopper-Pearson intervals. CLIP, section 5."""
+    max_thumbnails: int = Field(default=24, ge=0)
+    """Pairs of pictures shown for each eval set."""
+
+
+class TrainSettings(_Closed):
+    model: str = "ViT-B/32"
+    """One of the paper's nine, or `tiny` for a laptop."""
+    batch_size: int = Field(default=32_768, gt=0)
+    epochs: float = Field(default=32.0, gt=0)
+    learning_rate: float | None = None
+    """The paper's for the model when not given."""
+    warmup_steps: int = Field(default=2_000, ge=0)
+    weight_decay: float = Field(default=0.2, ge=0)
+    vocabulary: str | None = None
+    """A merges file in CLIP's layout (bpe_simple_vocab); trained from the corpus when not given."""
+    merges: int = Field(default=48_894, gt=0)
+    """Merges to train: CLIP's vocabulary of 49,408."""
+    save_every_steps: int = Field(default=1_000, gt=0)
+    log_every_steps: int = Field(default=10, gt=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = Field(default=2, ge=0)
+    """Processes that decode; the batches are the same for any number."""
+    seed: int = 0
+
+
+class EvaluateSettings(_Closed):
+    batch_size: int = Field(default=256, gt=0)
+    linear_probe: bool = True
+    """Fit a logistic regression where a set names its `train_split`."""
+    probe_strengths: int = Field(default=7, ge=1, le=96)
+    """Values of C swept from 1e-6 to 1e6. CLIP sweeps 96."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Settings(_Closed):
+    """A run: one TOML file."""
+
+    spark: SparkSettings = SparkSettings()
+    derive: DeriveSettings = DeriveSettings()
+    ingest: IngestSettings = IngestSettings()
+    match: MatchSettings = MatchSettings()
+    balance: BalanceSettings = BalanceSettings()
+    download: DownloadSettings = DownloadSettings()
+    evalsets: list[EvalSet] = []
+    fingerprint: FingerprintSettings = FingerprintSettings()
+    dedup: DedupSettings = DedupSettings()
+    shard: ShardSettings = ShardSettings()
+    audit: AuditSettings = AuditSettings()
+    train: TrainSettings = TrainSettings()
+    evaluate: EvaluateSettings = EvaluateSettings()
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [evalset.name for evalset in self.evalsets]
+        if len(set(names)) < len(names) or "corpus" in names:
+            raise ValueError("evalsets: every name must be its own, and not `corpus`")
+        return self
