@@ -95,6 +95,14 @@ def doctor(
     raise typer.Exit(examine(run))
 
 
+@app.command(hidden=True)
+def java() -> None:
+    """Stop with a clear word when there is no Java for Spark."""
+    from jobs.spark import java_version
+
+    java_version()
+
+
 @app.command()
 def demo(run: RunDir = Path("runs/demo"), pairs: int = 4000, sets: Sets = None) -> None:
     """Make a small web with planted trouble, build its corpus, and check what was found."""
@@ -107,12 +115,15 @@ def demo(run: RunDir = Path("runs/demo"), pairs: int = 4000, sets: Sets = None) 
 def real(
     data: Annotated[Path, typer.Option("--data", help="A folder of real sources.")],
     run: RunDir = Path("runs/real"),
+    wordnet: Annotated[Path, typer.Option("--wordnet", help="WordNet's database files.")] = Path(
+        "/usr/share/wordnet"
+    ),
     sets: Sets = None,
 ) -> None:
     """Build a corpus from a folder of real sources, its images served over loopback."""
     from jobs.real import main as run_real
 
-    run_real(run, data, sets or [])
+    run_real(run, data, wordnet, sets or [])
 
 
 def main() -> None:

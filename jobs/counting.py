@@ -18,8 +18,8 @@ def counted(
     The counts hold every reason, "duplicate" where rows were merged, and the rows that came in
     under the empty name.
     """
-    has_reason = "reason" in frame.columns and "reason" not in columns
-    reason = F.col("reason") if has_reason else F.lit(None).cast("string")
+    has_reason = "dropped_for" in frame.columns
+    reason = F.col("dropped_for") if has_reason else F.lit(None).cast("string")
     rows = F.col("rows") if "rows" in frame.columns else F.lit(1)
     metrics = {"came_in": F.sum(rows)}
     metrics["merged"] = F.sum(F.when(reason.isNull(), rows - 1).otherwise(0))

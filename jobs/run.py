@@ -7,7 +7,6 @@ rows; rows in are rows out and the dropped, or the run stops.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ import pyarrow.parquet as pq
 
 from jobs import load
 from jobs.progress import Progress
+from jobs.stamps import code_version, digest
 from pipeline.errors import BadInput, MissingTable, WitError
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
@@ -133,6 +133,10 @@ class Run:
             return None
         return found
 
+    def rows(self, table: str) -> int:
+        """The rows of a finished table."""
+        return int(self.manifest(table)["rows"])
+
     # -- reading ---------------------------------------------------------------------------
 
     @cached_property
@@ -204,10 +208,10 @@ class Run:
         }
         manifest = {
             **identity,
-            "digest": _digest(identity),
+            "digest": digest(identity),
             "notes": ledger.notes,
             "seconds": round(time.monotonic() - stage.began, 3),
-            "code": _code_version(),
+            "code": code_version(),
         }
         _write_whole(self.path(table) / MANIFEST, json.dumps(manifest, indent=1))
         (self.path(table) / "_begun.json").unlink(missing_ok=True)
@@ -219,13 +223,15 @@ class Run:
         *,
         rows_in: int | None = None,
         reasons: tuple[str, ...] = (),
+        dropped: dict[str, int] | None = None,
         notes: dict[str, Any] | None = None,
     ) -> None:
         """Write a Spark table and its manifest.
 
-        `frame` has the table's columns; where it has a column `reason` beyond them, rows with a
-        reason are counted as dropped and not written. A column `rows` says how many rows came in
-        for this one (its other `rows - 1` are duplicates). `rows_in` is checked against both.
+        `frame` has the table's columns. Rows with a reason in a further column `dropped_for` are
+        counted and not written. A further column `rows` says how many rows came in for this one:
+        the dropped that it stands for, or the equal rows that it merges. `dropped` are those that
+        the stage counted itself. `rows_in` is checked against all of them.
         """
         from jobs.counting import counted
 
@@ -238,7 +244,13 @@ class Run:
         counts = told()
         came_in = counts.pop("", rows_out) if rows_in is None else rows_in
         counts.pop("", None)
-        self.finish(table, Ledger(came_in, rows_out, counts, notes or {}))
+        self.finish(table, Ledger(came_in, rows_out, counts | (dropped or {}), notes or {}))
+
+    def write_arrow(self, table: str, rows: pa.Table, ledger: Ledger) -> None:
+        """Write a small table from this process's memory, and its manifest."""
+        folder = self.begin(table)
+        pq.write_table(rows.cast(TABLES[table].schema), folder / "part-00000.parquet")
+        self.finish(table, ledger)
 
     def _current(self) -> _Stage:
         if self._stage is None:
@@ -265,22 +277,6 @@ def writer_of(table: str) -> str:
     return next(stage.verb for stage in STAGES if table in stage.writes)
 
 
-def stamp(path: str) -> str:
-    """What a source file is known by: its size and time. A missing one is named as such."""
-    try:
-        stat = Path(path).stat()
-    except OSError:
-        return "missing"
-    if Path(path).is_dir():
-        inner = [(f.name, stamp(str(f))) for f in sorted(Path(path).iterdir())]
-        return _digest(inner)
-    return f"{stat.st_size} bytes, {stat.st_mtime_ns} ns"
-
-
-def _digest(value: Any) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
-
-
 def _write_whole(path: Path, text: str) -> None:
     """Write a file so that it is never seen half written."""
     staged = path.with_name(f".{path.name}.{os.getpid()}")
@@ -295,23 +291,6 @@ def _changed(old: Any, new: Any, at: str = "") -> list[str]:
         inner = [_changed(old.get(k), new.get(k), f"{at}.{k}" if at else str(k)) for k in keys]
         return [path for paths in inner for path in paths]
     return [] if old == new else [at]
-
-
-def _code_version() -> str:
-    """The git commit, where the code is run from a checkout, else the distribution's version."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    head = Path(__file__).parent.parent / ".git" / "HEAD"
-    try:
-        ref = head.read_text().strip().removeprefix("ref: ")
-        file = head.parent / ref
-        return file.read_text().strip() if file.exists() else ref
-    except OSError:
-        pass
-    try:
-        return version("webimagetext")
-    except PackageNotFoundError:
-        return "unknown"
 
 
 def _spark_schema(schema: pa.Schema) -> Any:

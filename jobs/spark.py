@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pyspark.sql import SparkSession
@@ -68,9 +70,26 @@ def session(settings: SparkSettings, scratch: Path) -> SparkSession:
             .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.local.dir", str(scratch))
             .config("spark.ui.enabled", "false")
-            .config("spark.log.level", "ERROR")
-            .config("spark.driver.extraJavaOptions", "-Dlog4j2.level=error")
         )
-    spark = builder.getOrCreate()
-    spark.sparkContext.setLogLevel("ERROR")
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    with _stderr_to(scratch / "spark.log"):
+        spark = builder.getOrCreate()
+        spark.sparkContext.setLogLevel("ERROR")
     return spark
+
+
+@contextmanager
+def _stderr_to(path: Path) -> Iterator[None]:
+    """Send what is started inside to a file with its stderr: the JVM keeps the one it is born with.
+
+    Its warnings, and the tracebacks of Python workers, are for a developer and not for a terminal.
+    """
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with path.open("ab") as log:
+        os.dup2(log.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from jobs.run import Run, stamp
+from jobs.run import Run
+from jobs.stamps import stamp
 from pipeline.errors import WitError
 from pipeline.settings import Settings
 
@@ -101,7 +102,13 @@ STAGES = (
         ("overlaps", "deduped", "dropped"),
         ("dedup",),
     ),
-    Stage("balance", "jobs.balance", ("images", "deduped"), ("balanced",), ("balance",)),
+    Stage(
+        "balance",
+        "jobs.balance",
+        ("images", "deduped", "matched", "drawn"),
+        ("balanced", "coverage"),
+        ("balance",),
+    ),
     Stage("shard", "jobs.shard", ("images", "balanced"), ("shards",), ("shard",)),
     Stage(
         "audit",

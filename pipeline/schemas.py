@@ -79,7 +79,7 @@ FINGERPRINTS = pa.schema(
         _field("source", pa.string(), "corpus, or an eval set's name", nullable=False),
         _field("variant", pa.string(), "original, or the eval image's transformation"),
         _field("phash", pa.int64(), "64 bits, imagehash's bit order, two's complement"),
-        _field("pdq", pa.binary(32), "256 bits, PDQ"),
+        _field("pdq", pa.binary(), "256 bits, PDQ: 32 bytes"),
         _field("quality", pa.int32(), "PDQ's quality, 0 to 100; below 50 is undecidable"),
         _field("sha256", pa.string(), "of the original bytes, hex"),
         _field("pixels_sha256", pa.string(), "of the decoded RGB pixels and their size, hex"),
@@ -111,6 +111,16 @@ DROPPED = pa.schema(
 )
 
 BALANCED = pa.schema([*IMAGES, _KEPT_FOR])
+
+COVERAGE = pa.schema(
+    [
+        _field("query_id", pa.int32(), "the query", nullable=False),
+        _field("matched", pa.int64(), "pairs whose caption holds it", nullable=False),
+        _field("drawn", pa.int64(), "pairs drawn for it, to be downloaded", nullable=False),
+        _field("kept", pa.int64(), "pairs kept for it: at most the cap", nullable=False),
+    ]
+)
+"""Queries that match something; the others have no row."""
 
 SHARDED = pa.schema(
     [
@@ -154,6 +164,7 @@ TABLES = {
         Table("deduped", "07_deduped", DEDUPED),
         Table("dropped", "07_dropped", DROPPED),
         Table("balanced", "08_balanced", BALANCED),
+        Table("coverage", "08_coverage", COVERAGE),
         Table("shards", "09_shards", SHARDED),
         Table("audit", "10_audit", AUDIT),
         Table("checkpoints", "11_checkpoints", pa.schema([])),

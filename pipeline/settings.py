@@ -64,8 +64,8 @@ class IngestSettings(_Closed):
     """Tables of addresses and captions."""
     languages: list[str] = ["en"]
     """Captions in other languages are dropped; an empty list keeps every language."""
-    min_language_score: Share = 0.3
-    """fasttext's probability below which a caption's language is not believed."""
+    min_language_score: Share = 0.5
+    """fasttext's probability from which another language is believed."""
     min_caption_chars: int = Field(default=5, ge=1)
     max_caption_chars: int = Field(default=2000, ge=1)
     max_url_chars: int = Field(default=2000, ge=1)
@@ -178,6 +178,8 @@ class TrainSettings(_Closed):
     merges: int = Field(default=48_894, gt=0)
     """Merges to train: CLIP's vocabulary of 49,408."""
     save_every_steps: int = Field(default=1_000, gt=0)
+    keep_checkpoints: int = Field(default=3, gt=0)
+    """The newest; older ones are removed as new ones are written."""
     log_every_steps: int = Field(default=10, gt=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(default=2, ge=0)

@@ -1,0 +1,50 @@
+# What a person and CI run. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+# The first interpreter that fits; override with `make PYTHON=/path/to/python3.12 ...`.
+PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' && { echo $$p; break; }; done)
+DATA ?=
+WORDNET ?= /usr/share/wordnet
+
+.PHONY: help setup java check test demo real bench-walk clean
+
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.done ## Set up the environment in .venv
+
+$(VENV)/.done: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11 or 3.12 not found: install one, or make PYTHON=/path/to/python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint requirements.lock torch==2.13.0
+	$(BIN)/pip install --quiet --no-deps -r requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@
+
+java: setup
+	@$(BIN)/wit java
+
+check: setup ## Lint, format, strict types, import rules
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+test: setup java ## Set up and pass the tests
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest
+
+demo: setup java ## Build the demo corpus, train on it, evaluate, audit
+	$(BIN)/wit demo --run runs/demo
+
+real: setup java ## Build from real sources: make real DATA=folder
+	@test -n "$(DATA)" || { echo "make real needs a folder of real sources: make real DATA=path" >&2; exit 2; }
+	$(BIN)/wit real --data $(DATA) --run runs/real --wordnet $(WORDNET)
+
+bench-walk: setup java ## Pairs per second of every stage, over the demo
+	$(BIN)/python -m benchmarks.walk
+
+clean: ## Remove the environment, runs and builds
+	rm -rf $(VENV) runs build

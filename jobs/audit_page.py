@@ -1,0 +1,64 @@
+"""The audit's page: each evaluation set's overlaps, and the pictures side by side."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jobs import pictures
+from jobs.report import render
+from jobs.run import Run
+from pipeline import audit, evalsets
+from pipeline.fingerprint import read_image
+
+
+def write_page(run: Run, folder: Path, audited: pa.Table, lines: list[audit.Overlap]) -> None:
+    """Write report.html into `folder`."""
+    limit = run.settings.audit.max_thumbnails
+    shown = {line.evalset: _shown(audited, line.evalset, limit) for line in lines}
+    wanted = {row["pair_id"] for rows in shown.values() for row in rows}
+    corpus = _corpus(run, sorted(wanted))
+    sets = []
+    for evalset in run.settings.evalsets:
+        rows = shown[evalset.name]
+        names = {row["eval_id"] for row in rows}
+        originals = {
+            image.name: pictures.thumbnail(image.data)
+            for image in (evalsets.images(evalset, evalset.split) if names else ())
+            if image.name in names
+        }
+        line = next(line for line in lines if line.evalset == evalset.name)
+        pairs = [
+            {
+                **row,
+                "eval_picture": originals.get(row["eval_id"]),
+                "picture": corpus.get(row["pair_id"], (None, ""))[0],
+                "caption": corpus.get(row["pair_id"], (None, ""))[1],
+            }
+            for row in rows
+        ]
+        sets.append({"line": line, "pairs": pairs})
+    page = render("audit.html.j2", root=run.root.name, sets=sets, clip=audit.CLIP_REFERENCE)
+    (folder / "report.html").write_text(page, encoding="utf-8")
+
+
+def _shown(audited: pa.Table, name: str, limit: int) -> list[dict[str, Any]]:
+    """Some overlaps of a set, spread evenly over their distances."""
+    rows = [row for row in audited.to_pylist() if row["source"] == name]
+    rows.sort(key=lambda row: (row["pdq_distance"], row["phash_distance"], row["pair_id"]))
+    if len(rows) <= limit:
+        return rows
+    return [rows[i * len(rows) // limit] for i in range(limit)]
+
+
+def _corpus(run: Run, pair_ids: list[str]) -> dict[str, tuple[str | None, str]]:
+    """The picture and the caption of some pairs."""
+    found: dict[str, tuple[str | None, str]] = {}
+    columns = ["pair_id", "caption", "raw_shard", "offset", "bytes"]
+    for file in run.files("images") if pair_ids else []:
+        rows = pq.read_table(file, columns=columns, filters=[("pair_id", "in", pair_ids)])
+        for row in rows.to_pylist():
+            data = read_image(str(run.path("images")), row)
+            found[row["pair_id"]] = (pictures.thumbnail(data), row["caption"])
+    return found

@@ -1,0 +1,65 @@
+"""Demo: a small web with planted trouble, its corpus, and what was found of the planted."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+from jobs import planted, walk
+from jobs.run import Run
+from jobs.world import World, make_world, serve
+from jobs.world.folder import TRUTH
+from pipeline.errors import WitError
+
+
+class PlantedNotFound(WitError):
+    """The run made something else of the planted than it must."""
+
+
+def main(root: Path, pairs: int, sets: list[str]) -> None:
+    """Make the world beside the run, build in it, and check the outcome."""
+    world_folder = root.with_name(f"{root.name}-world")
+    world = _world(world_folder, lambda: make_world(world_folder, pairs), "demo.toml", pairs)
+    run = build_in(world, root, sets)
+    lines = planted.compare(run, world.truth)
+    (root / "planted.json").write_text(json.dumps(planted.as_json(lines), indent=1))
+    walk.report(run)
+    tell(run, lines)
+
+
+def build_in(world: World, root: Path, sets: list[str]) -> Run:
+    """Build the corpus of a world while its server is up."""
+    run = Run.open(root, world.settings, sets)
+    with serve(world.folder, world.port):
+        walk.build(run)
+    return run
+
+
+def tell(run: Run, lines: list[planted.Line]) -> None:
+    """Print what was planted and found. Raises PlantedNotFound when it is not as expected."""
+    run.progress.say("planted and found:")
+    for line in lines:
+        mark = "ok  " if line.ok else "FAIL"
+        became = ", ".join(f"{word} {count}" for word, count in line.became.items())
+        run.progress.say(
+            f"  {mark} {line.kind:<22} {line.found} of {line.planted} {line.expected}: {became}"
+        )
+    wrong = [line.kind for line in lines if not line.ok]
+    if wrong:
+        raise PlantedNotFound(
+            f"not as planted: {', '.join(wrong)}: see the lines above, and follow a pair with "
+            f"`wit follow PAIR_ID --run {run.root}`"
+        )
+    run.progress.say(f"all as planted; the report is {run.root / 'report.html'}")
+
+
+def _world(folder: Path, make: Callable[[], World], settings: str, pairs: int) -> World:
+    """The world in `folder`, made when it is not there whole, or of another size."""
+    truth = folder / TRUTH
+    if truth.exists():
+        told = json.loads(truth.read_text(encoding="utf-8"))
+        if told["pairs"] == pairs:
+            port = int(told["base"].rpartition(":")[2])
+            return World(folder.resolve(), port, folder.resolve() / settings, told)
+    shutil.rmtree(folder, ignore_errors=True)
+    return make()

@@ -1,0 +1,89 @@
+"""Pictures of a report: plots as inline SVG, images as data addresses."""
+
+import base64
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from PIL import Image
+
+_INK, _ACCENT, _PALE = "#22303c", "#1f77b4", "#b9d3e8"
+_STYLE = {
+    "axes.edgecolor": _INK,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "font.size": 9,
+    "svg.fonttype": "none",
+    # Ids inside the SVG are drawn from this, so that equal data give equal bytes.
+    "svg.hashsalt": "webimagetext",
+}
+
+
+def _svg(figure: Figure) -> str:
+    stream = io.StringIO()
+    figure.tight_layout()
+    FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})
+    text = stream.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _axes(width: float, height: float, **subplot: Any) -> tuple[Figure, Any]:
+    figure = Figure(figsize=(width, height))
+    return figure, figure.add_subplot(**subplot)
+
+
+def bars(names: Sequence[str], values: Sequence[float], *, unit: str) -> str:
+    """Horizontal bars, the first on top, each with its number."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(8.5, 0.5 + 0.32 * len(names))
+        axes.barh(range(len(names)), values, color=_ACCENT, height=0.62)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_xlabel(unit)
+        top = max([*values, 1])
+        axes.set_xlim(0, top * 1.15)
+        for place, value in enumerate(values):
+            axes.text(value + top * 0.01, place, f"{value:,.0f}", va="center")
+        return _svg(figure)
+
+
+def coverage(matched: Sequence[int], kept: Sequence[int], cap: int) -> str:
+    """Pairs per query, the crowded ones first, before the caps and after."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(8.5, 3.6)
+        for counts, label, colour in ((matched, "matched", _PALE), (kept, "kept", _ACCENT)):
+            curve = sorted((count for count in counts if count), reverse=True)
+            axes.plot(range(1, len(curve) + 1), curve, label=label, color=colour, linewidth=2)
+        axes.axhline(cap, color="#c0392b", linewidth=1, linestyle="--", label=f"cap {cap:,}")
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        axes.set_xlabel("query, by rank")
+        axes.set_ylabel("pairs")
+        axes.legend(frameon=False)
+        return _svg(figure)
+
+
+def curve(steps: Sequence[int], values: Sequence[float], *, label: str) -> str:
+    """A value over training steps."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(8.5, 3.0)
+        axes.plot(steps, values, color=_ACCENT, linewidth=1.5)
+        axes.set_xlabel("step")
+        axes.set_ylabel(label)
+        return _svg(figure)
+
+
+def thumbnail(data: bytes, side: int = 128) -> str | None:
+    """An image, shrunk, as a data address; None where it cannot be decoded."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            small = image.convert("RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+        return None
+    small.thumbnail((side, side))
+    stream = io.BytesIO()
+    small.save(stream, "JPEG", quality=80)
+    return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()

@@ -1,0 +1,104 @@
+"""Planted: what a world holds of known truth, beside what a finished run made of it."""
+
+from collections import Counter, defaultdict
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from jobs.run import Run
+from jobs.world import folder
+
+_ARRIVED = ("in shards", "over the caps", "dropped")
+_FATES = {
+    folder.ARRIVES: lambda fate: fate.startswith((*_ARRIVED, "not drawn")),
+    folder.FAILS: lambda fate: not fate.startswith(_ARRIVED),
+    folder.UNREAD: lambda fate: fate == "not ingested",
+    folder.UNMATCHED: lambda fate: fate in ("not matched", "not ingested"),
+    folder.DROPPED: lambda fate: fate.startswith("dropped") or not fate.startswith(_ARRIVED),
+    folder.MEASURED: lambda fate: fate.startswith("dropped"),
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """One kind of the planted, and what became of it."""
+
+    kind: str
+    planted: int
+    found: int
+    expected: str
+    became: dict[str, int]
+    ok: bool
+
+
+def fates(run: Run) -> dict[str, str]:
+    """What became of each address of the run: how far its furthest pair came, or why not."""
+    fate: dict[str, str] = {}
+
+    def tell(table: str, word: str, pairs: set[str] | None = None) -> None:
+        for row in run.read_arrow(table, ["pair_id", "url"]).to_pylist():
+            if pairs is None or row["pair_id"] in pairs:
+                fate[row["url"]] = word
+
+    tell("candidates", "not matched")
+    tell("matched", "not drawn")
+    for row in run.read_arrow("images", ["url", "reason"]).to_pylist():
+        fate[row["url"]] = f"failed: {row['reason']}" if row["reason"] else "over the caps"
+    url_of = {
+        row["pair_id"]: row["url"]
+        for row in run.read_arrow("images", ["pair_id", "url"]).to_pylist()
+    }
+    for row in run.read_arrow("dropped", ["pair_id", "reason"]).to_pylist():
+        fate[url_of[row["pair_id"]]] = f"dropped: {row['reason']}"
+    tell("shards", "in shards")
+    return fate
+
+
+def compare(run: Run, truth: dict[str, Any]) -> list[Line]:
+    """One line for each kind that was planted."""
+    fate = fates(run)
+    lines = []
+    for kind, planted in sorted(truth["kinds"].items()):
+        urls, expect = planted["urls"], planted["expect"]
+        became = Counter(fate.get(url, "not ingested") for url in urls)
+        if expect == folder.ONE_STAYS:
+            continue
+        if expect == folder.CUT:
+            lines.append(_cut(run, truth, became))
+            continue
+        found = sum(count for word, count in became.items() if _FATES[expect](word))
+        is_ok = found == len(urls) or expect == folder.MEASURED
+        lines.append(Line(kind, len(urls), found, expect, dict(became.most_common()), is_ok))
+    lines.append(_copies(fate, truth))
+    return [line for line in lines if line.planted]
+
+
+def _cut(run: Run, truth: dict[str, Any], became: Counter[str]) -> Line:
+    """The crowded query: its pairs are exactly as many as the cap."""
+    cap = run.settings.balance.max_pairs_per_query
+    queries = run.read_arrow("queries", ["query"]).column("query").to_pylist()
+    crowded = queries.index(truth["crowded_word"])
+    counts = {row["query_id"]: row for row in run.read_arrow("coverage").to_pylist()}
+    row = counts.get(crowded, {"matched": 0, "kept": 0})
+    is_ok = row["kept"] == cap < row["matched"]
+    expected = f"the query `{truth['crowded_word']}` keeps {cap}"
+    return Line("crowded query", row["matched"], row["kept"], expected, dict(became), is_ok)
+
+
+def _copies(fate: dict[str, str], truth: dict[str, Any]) -> Line:
+    """Duplicates: of each group of equal pictures that arrived, one stays."""
+    groups: dict[str, set[str]] = defaultdict(set)
+    for copy in truth["copies"]:
+        groups[copy["of"]] |= {copy["of"], copy["url"]}
+    became: Counter[str] = Counter()
+    for urls in groups.values():
+        arrived = [fate[url] for url in urls if fate.get(url, "").startswith(_ARRIVED)]
+        stay = sum(not word.startswith("dropped") for word in arrived)
+        became[f"{stay} of a group stay" if arrived else "none arrived"] += 1
+    found = became["1 of a group stay"] + became["none arrived"]
+    is_ok = found == len(groups)
+    return Line("groups of duplicates", len(groups), found, folder.ONE_STAYS, dict(became), is_ok)
+
+
+def as_json(lines: list[Line]) -> list[dict[str, Any]]:
+    """The lines as plain values."""
+    return [asdict(line) for line in lines]

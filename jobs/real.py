@@ -1,0 +1,30 @@
+"""Real: a corpus from a folder of real sources, its images served over loopback."""
+
+import json
+import shutil
+from pathlib import Path
+
+from jobs import planted, walk
+from jobs.demo import build_in, tell
+from jobs.world import World, make_real
+from jobs.world.folder import TRUTH
+
+
+def main(root: Path, data: Path, wordnet: Path, sets: list[str]) -> None:
+    """Lay the data out as a web beside the run, build in it, and tell what was found."""
+    folder = root.with_name(f"{root.name}-world")
+    run = build_in(_world(folder, data, wordnet), root, sets)
+    lines = planted.compare(run, json.loads((folder / TRUTH).read_text(encoding="utf-8")))
+    (root / "planted.json").write_text(json.dumps(planted.as_json(lines), indent=1))
+    walk.report(run)
+    tell(run, lines)
+
+
+def _world(folder: Path, data: Path, wordnet: Path) -> World:
+    truth, settings = folder / TRUTH, folder / "real.toml"
+    if truth.exists() and settings.exists():
+        told = json.loads(truth.read_text(encoding="utf-8"))
+        port = int(told["base"].rpartition(":")[2])
+        return World(folder.resolve(), port, settings.resolve(), told)
+    shutil.rmtree(folder, ignore_errors=True)
+    return make_real(folder, data, wordnet=wordnet)

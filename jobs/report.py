@@ -1,0 +1,216 @@
+"""Report: the whole run on one page that a person reads, `report.html`."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from jobs import pictures
+from jobs.run import MANIFEST, Run
+from jobs.walk import STAGES
+from pipeline.schemas import TABLES
+
+_SAMPLES_SHOWN = 12
+_FUNNEL = (
+    ("candidates", "candidates"),
+    ("matched", "matched to a query"),
+    ("drawn", "drawn for download"),
+    ("images", "downloaded"),
+    ("deduped", "after dedup"),
+    ("balanced", "within the caps"),
+    ("shards", "in shards"),
+)
+
+
+def render(template: str, **values: Any) -> str:
+    """A page from one of the templates; a value that is missing stops it."""
+    loader = PackageLoader("jobs", "templates")
+    pages = Environment(loader=loader, autoescape=True, undefined=StrictUndefined)
+    pages.filters["number"] = lambda value: f"{value:,}"
+    pages.filters["percent"] = lambda value: f"{100 * value:.1f}%"
+    return pages.get_template(template).render(**values)
+
+
+def write_report(run: Run) -> Path:
+    """Write the page from whatever tables there are."""
+    manifests = {name: run.find_manifest(name) for name in TABLES}
+    there = {name: manifest for name, manifest in manifests.items() if manifest is not None}
+    page = render(
+        "report.html.j2",
+        root=run.root.name,
+        funnel=_funnel(there),
+        tables=_tables(there),
+        queries=_queries(run, there),
+        coverage=_coverage(run, there),
+        download=_download(there),
+        placeholders=_placeholders(run, there),
+        audit=_json(run.path("audit") / "summary.json") if "audit" in there else None,
+        training=_training(run),
+        scores=_scores(run) if "scores" in there else None,
+        samples=_samples(run, there),
+        planted=_json(run.root / "planted.json"),
+        missing=[s.verb for s in STAGES if any(t not in there for t in s.writes)],
+    )
+    path = run.root / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def _funnel(there: dict[str, dict[str, Any]]) -> str | None:
+    steps = [(label, there[name]["rows"]) for name, label in _FUNNEL if name in there]
+    if not steps:
+        return None
+    return pictures.bars([label for label, _ in steps], [n for _, n in steps], unit="pairs")
+
+
+def _tables(there: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    return [
+        {
+            "folder": TABLES[name].folder,
+            "rows_in": manifest["rows_in"],
+            "rows": manifest["rows"],
+            "dropped": sorted(manifest["dropped"].items(), key=lambda entry: -entry[1]),
+            "seconds": manifest["seconds"],
+            "rate": manifest["rows_in"] / manifest["seconds"] if manifest["seconds"] else None,
+        }
+        for name, manifest in there.items()
+    ]
+
+
+def _queries(run: Run, there: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    if "queries" not in there:
+        return None
+    rows = run.read_arrow("queries", ["query", "source", "score"]).to_pylist()
+    sources: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        source = sources.setdefault(row["source"], {"count": 0, "first": [], "last_score": None})
+        source["count"] += 1
+        source["last_score"] = row["score"]
+        if len(source["first"]) < 8:
+            source["first"].append(row["query"])
+    return {"total": len(rows), "sources": sources, "notes": there["queries"]["notes"]}
+
+
+def _coverage(run: Run, there: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    if "coverage" not in there or "queries" not in there:
+        return None
+    counts = run.read_arrow("coverage")
+    queries = run.read_arrow("queries", ["query"]).column("query")
+    cap = run.settings.balance.max_pairs_per_query
+    crowded = counts.sort_by([("matched", "descending"), ("query_id", "ascending")]).slice(0, 12)
+    return {
+        "picture": pictures.coverage(
+            counts.column("matched").to_pylist(), counts.column("kept").to_pylist(), cap
+        ),
+        "cap": cap,
+        "queries": len(queries),
+        "with_pairs": counts.num_rows,
+        "over_cap": pc.sum(pc.greater(counts.column("matched"), cap)).as_py() or 0,
+        "crowded": [{**row, "query": queries[row["query_id"]]} for row in crowded.to_pylist()],
+    }
+
+
+def _download(there: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
+    if "images" not in there:
+        return None
+    manifest = there["images"]
+    outcomes = {"success": manifest["rows"], **manifest["dropped"]}
+    ordered = sorted(outcomes.items(), key=lambda entry: -entry[1])
+    picture = pictures.bars([n for n, _ in ordered], [c for _, c in ordered], unit="pairs")
+    return {"picture": picture, "rows_in": manifest["rows_in"], "rows": manifest["rows"]}
+
+
+def _placeholders(run: Run, there: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The error images that were found under many addresses."""
+    if "dropped" not in there or "images" not in there:
+        return []
+    dropped = run.read_arrow("dropped", ["reason", "rival"])
+    errors = dropped.filter(pc.equal(dropped.column("reason"), "placeholder"))
+    shown = []
+    for entry in pc.value_counts(errors.column("rival")).to_pylist()[:6]:
+        images = _images(run, [entry["values"]])
+        shown.append({"count": entry["counts"], "picture": images.get(entry["values"])})
+    return shown
+
+
+def _images(run: Run, pair_ids: list[str]) -> dict[str, str | None]:
+    """The pictures of some downloaded pairs."""
+    from pipeline.fingerprint import read_image
+
+    found: dict[str, str | None] = {}
+    columns = ["pair_id", "raw_shard", "offset", "bytes"]
+    for file in run.files("images"):
+        rows = pq.read_table(file, columns=columns, filters=[("pair_id", "in", pair_ids)])
+        for row in rows.to_pylist():
+            if row["offset"] is not None:
+                data = read_image(str(run.path("images")), row)
+                found[row["pair_id"]] = pictures.thumbnail(data)
+    return found
+
+
+def _training(run: Run) -> dict[str, Any] | None:
+    path = run.path("checkpoints") / "metrics.jsonl"
+    if not path.exists():
+        return None
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
+    if not lines:
+        return None
+    steps = [line["step"] for line in lines]
+    manifest = run.find_manifest("checkpoints")
+    return {
+        "picture": pictures.curve(steps, [line["loss"] for line in lines], label="loss"),
+        "last": lines[-1],
+        "model": run.settings.train.model,
+        "is_done": (run.path("checkpoints") / MANIFEST).exists(),
+        "notes": manifest["notes"] if manifest else {},
+    }
+
+
+def _scores(run: Run) -> dict[str, Any]:
+    """Every score that was measured as a line, and why others were not."""
+    told = _json(run.path("scores") / "scores.json")
+    lines, notes = [], []
+    for name, evalset in told["sets"].items():
+        zero_shot, probe = evalset["zero_shot"], evalset.get("linear_probe") or {}
+        measured = [(f"zero-shot, {part}", zero_shot[part]) for part in ("all", "clean", "overlap")]
+        measured.append(("linear probe", probe))
+        for label, score in measured:
+            if score.get("accuracy") is not None:
+                lines.append(
+                    {**score, "evalset": name, "score": label, "chance": evalset["chance"]}
+                )
+        if zero_shot.get("note"):
+            notes.append(f"{name}: {zero_shot['note']}.")
+        if probe.get("skipped"):
+            notes.append(f"{name}, linear probe: {probe['skipped']}.")
+    return {"model": told["model"], "step": told["step"], "lines": lines, "notes": notes}
+
+
+def _samples(run: Run, there: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
+    """The first samples of the first shard: a random sample, since the pairs come by hash."""
+    if "shards" not in there:
+        return []
+    files = run.files("shards")
+    if not files:
+        return []
+    rows = pq.read_table(files[0], columns=["pair_id", "caption"]).slice(0, _SAMPLES_SHOWN)
+    tar = files[0].with_suffix(".tar")
+    return [
+        {**row, "picture": pictures.thumbnail(_member(tar, f"{row['pair_id']}.jpg"))}
+        for row in rows.to_pylist()
+    ]
+
+
+def _member(tar: Path, name: str) -> bytes:
+    import tarfile
+
+    with tarfile.open(tar) as members:
+        stream = members.extractfile(name)
+        return stream.read() if stream is not None else b""

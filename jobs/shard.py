@@ -1,0 +1,22 @@
+"""images, balanced -> shards"""
+
+import json
+
+from jobs.run import Ledger, Run
+from pipeline.shard import index, plan, shard
+
+
+def main(run: Run) -> None:
+    placed, shards = plan(run.read("balanced"), run.settings.shard)
+    folder = run.begin("shards")
+    with run.progress.watch(run.spark, "shards"):
+        tasks = shard(placed, shards, str(run.path("images")), str(folder))
+        written = tasks.toArrow().to_pylist()
+    told = index(written, run.settings.shard.samples_per_shard)
+    (folder / "index.json").write_text(json.dumps(told, indent=1))
+    # The names and counts that open_clip reads.
+    sizes = {entry["name"]: entry["samples"] for entry in told["shards"]}
+    (folder / "sizes.json").write_text(json.dumps(sizes, indent=1))
+    total_bytes = sum(entry["bytes"] for entry in told["shards"])
+    notes = {"shards": shards, "bytes": total_bytes}
+    run.finish("shards", Ledger(run.rows("balanced"), told["samples"], notes=notes))

@@ -1,0 +1,46 @@
+"""shards -> checkpoints"""
+
+from pathlib import Path
+
+from jobs.run import Ledger, Run
+from pipeline.trainer import tokenizer
+from pipeline.trainer.loop import steps_in, train
+from pipeline.trainer.samples import Samples
+
+VOCABULARY = "vocabulary.txt.gz"
+
+
+def main(run: Run) -> None:
+    settings = run.settings.train
+    folder = run.begin("checkpoints", resume=True)
+    samples = Samples(run.path("shards"))
+    cutter = _tokenizer(run, folder / VOCABULARY)
+    steps = steps_in(len(samples), settings)
+    with run.progress.bar("train", steps, "steps") as meter:
+        trained = train(folder, samples, cutter, settings, meter)
+    notes = {
+        "model": settings.model,
+        "steps": trained.steps,
+        "final_loss": trained.final_loss,
+        "pairs_per_second": round(trained.pairs_per_second, 1),
+        "vocabulary": cutter.vocabulary,
+        "undecodable": trained.undecodable,
+    }
+    run.finish("checkpoints", Ledger(len(samples), len(samples), notes=notes))
+
+
+def _tokenizer(run: Run, kept: Path) -> tokenizer.Tokenizer:
+    """The tokenizer of this run: the one it already has, the one it is given, or a new one."""
+    settings = run.settings.train
+    if kept.exists():
+        return tokenizer.load(kept)
+    if settings.vocabulary is not None:
+        given = tokenizer.load(Path(settings.vocabulary), settings.merges)
+        given.save(kept)
+        return given
+    with run.progress.note("learning the vocabulary"):
+        captions = run.read_arrow("shards", ["caption"]).column("caption")
+        counts = tokenizer.count_words(caption.as_py() for caption in captions)
+        learned = tokenizer.Tokenizer(tokenizer.learn(counts, settings.merges))
+    learned.save(kept)
+    return learned

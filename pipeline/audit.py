@@ -1,0 +1,122 @@
+"""Audit: which evaluation images the crawl held, how near, and that the shards hold them no more.
+
+reads   overlaps, dropped, shards, fingerprints
+writes  audit
+
+CLIP section 5 reports, for each evaluation set, the share of its images that the corpus overlaps.
+"""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from scipy.stats import binomtest
+
+from pipeline.schemas import AUDIT
+from pipeline.settings import AuditSettings, DedupSettings
+
+# Measured on 1.04e10 pairs of unrelated photos; docs/decisions.md#near-duplicates.
+FALSE_POSITIVES = {0: 1e-10, 2: 2.3e-9, 4: 2.7e-8, 8: 9.8e-7}
+"""Chance that two unrelated images come within so many bits of pHash, for one comparison."""
+
+CLIP_REFERENCE = {"sets": 35, "median_overlap": 0.022, "mean_overlap": 0.032, "without": 9}
+"""What CLIP found in its own corpus (section 5)."""
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """One evaluation set's line of the report."""
+
+    evalset: str
+    images: int
+    overlapping: int
+    ratio: float
+    low: float
+    high: float
+    undecidable: int
+    candidates: int
+    removed_pairs: int
+    leaked_pairs: int
+    curve: list[dict[str, float]]
+
+
+def mark_removed(overlaps: pa.Table, dropped: pa.Table) -> pa.Table:
+    """The overlaps, with whether dedup took the pair out."""
+    removed = pc.is_in(overlaps.column("pair_id"), value_set=dropped.column("pair_id"))
+    rows = overlaps.append_column("removed", removed).cast(AUDIT)
+    return rows.sort_by(
+        [("source", "ascending"), ("eval_id", "ascending"), ("pair_id", "ascending")]
+    )
+
+
+def summary(
+    audited: pa.Table,
+    eval_images: dict[str, dict[str, int]],
+    corpus_images: int,
+    in_shards: set[str],
+    settings: AuditSettings,
+    dedup: DedupSettings,
+) -> list[Overlap]:
+    """One Overlap for each evaluation set.
+
+    `eval_images` has, by set, how many `images` it has and how many are `flat`.
+    """
+    rows = audited.to_pylist()
+    lines = []
+    for name, counts in sorted(eval_images.items()):
+        of_set = [row for row in rows if row["source"] == name]
+        sure = [row for row in of_set if row["verdict"] == "overlap"]
+        overlapping = {row["eval_id"] for row in sure}
+        low, high = interval(len(overlapping), counts["images"], settings.confidence)
+        lines.append(
+            Overlap(
+                evalset=name,
+                images=counts["images"],
+                overlapping=len(overlapping),
+                ratio=len(overlapping) / counts["images"] if counts["images"] else 0.0,
+                low=low,
+                high=high,
+                undecidable=counts["flat"],
+                candidates=len({r["eval_id"] for r in of_set} - overlapping),
+                removed_pairs=len({r["pair_id"] for r in sure if r["removed"]}),
+                leaked_pairs=len({r["pair_id"] for r in sure} & in_shards),
+                curve=_curve(of_set, counts["hashes"] * corpus_images, dedup.candidate_distance),
+            )
+        )
+    return lines
+
+
+def interval(successes: int, trials: int, confidence: float) -> tuple[float, float]:
+    """The Clopper-Pearson interval of a share."""
+    if trials == 0:
+        return 0.0, 1.0
+    found = binomtest(successes, trials).proportion_ci(confidence, method="exact")
+    return float(found.low), float(found.high)
+
+
+def _curve(rows: list[dict[str, Any]], comparisons: int, radius: int) -> list[dict[str, float]]:
+    """Evaluation images with something within each distance, and how many chance alone brings."""
+    nearest: dict[str, int] = {}
+    for row in rows:
+        near = row["phash_distance"]
+        nearest[row["eval_id"]] = min(near, nearest.get(row["eval_id"], near))
+    return [
+        {
+            "distance": distance,
+            "images": sum(near <= distance for near in nearest.values()),
+            "expected_by_chance": comparisons * _false_positives(distance),
+        }
+        for distance in range(radius + 1)
+    ]
+
+
+def _false_positives(distance: int) -> float:
+    """The measured rate, or that of the next larger distance that was measured."""
+    known = [rate for at, rate in FALSE_POSITIVES.items() if at >= distance]
+    return min(known, default=max(FALSE_POSITIVES.values()))
+
+
+def as_json(lines: list[Overlap]) -> list[dict[str, Any]]:
+    """The lines as plain values."""
+    return [asdict(line) for line in lines]

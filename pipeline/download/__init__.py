@@ -1,0 +1,82 @@
+"""Download: the image behind every drawn pair, or the reason why there is none.
+
+reads   drawn
+writes  images: for each raw shard 00000.tar, 00000.parquet, and last 00000_stats.json
+"""
+
+import shutil
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipeline.download.reasons import REASONS
+from pipeline.download.task import SHARD_DIGITS, download_shards, stats_of_whole
+from pipeline.settings import DownloadSettings
+
+__all__ = ["REASONS", "Totals", "download", "totals"]
+
+_RESULTS = "raw_shard int, rows long, successes long"
+_NOTED_HOSTS = 20
+
+
+def download(drawn: DataFrame, folder: str, settings: DownloadSettings) -> DataFrame:
+    """One row for each raw shard, downloaded into `folder` when the result is asked for.
+
+    Only rows travel through Spark: the tasks write the images themselves.
+    """
+    last = drawn.agg(F.max("raw_shard").alias("last")).head()
+    raw_shards = 0 if last is None or last["last"] is None else last["last"] + 1
+
+    def tasks(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return download_shards(batches, folder, settings)
+
+    laid_out = drawn.repartitionById(max(raw_shards, 1), "raw_shard")
+    laid_out = laid_out.sortWithinPartitions("position", "pair_id")
+    return laid_out.mapInArrow(tasks, _RESULTS)
+
+
+@dataclass
+class Totals:
+    """What the shards of a folder say together."""
+
+    shards: int = 0
+    rows: int = 0
+    successes: int = 0
+    image_bytes: int = 0
+    task_seconds: float = 0.0
+    reasons: Counter[str] = field(default_factory=Counter)
+    hosts: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def worst_hosts(self) -> dict[str, int]:
+        """The hosts with the most failures."""
+        return dict(self.hosts.most_common(_NOTED_HOSTS))
+
+
+def totals(folder: Path, raw_shards: Iterable[int]) -> Totals:
+    """The totals of `raw_shards`. Raises FileNotFoundError when one is not there or not whole."""
+    sums = Totals()
+    for raw_shard in raw_shards:
+        name = f"{raw_shard:0{SHARD_DIGITS}d}"
+        stats = stats_of_whole(folder, name)
+        if stats is None:
+            raise FileNotFoundError(f"raw shard {name} is not whole in {folder}")
+        sums.shards += 1
+        sums.rows += stats["rows"]
+        sums.successes += stats["successes"]
+        sums.image_bytes += stats["bytes"]
+        sums.task_seconds += stats["seconds"]
+        sums.reasons.update(stats["reasons"])
+        sums.hosts.update(stats["failed_hosts"])
+    return sums
+
+
+def clear_staged(folder: Path) -> None:
+    """Remove what killed attempts left behind."""
+    for staged in folder.glob(".[0-9]*-*"):
+        shutil.rmtree(staged, ignore_errors=True)

@@ -1,0 +1,133 @@
+"""Answers: what a response's status and headers mean, and its body as it was before encoding."""
+
+import zlib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.message import Message
+from email.utils import parsedate_to_datetime
+
+from pipeline.download.reasons import FetchError
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+
+_STATUS_REASONS: Mapping[int, str] = {
+    401: "forbidden",
+    403: "forbidden",
+    404: "not found",
+    410: "gone",
+    429: "too many requests",
+    451: "forbidden",
+}
+_OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "none"})
+# Directives that carry a colon of their own; before any other colon stands a robot's name.
+_WITH_VALUE = frozenset(
+    {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
+)
+_NOT_IMAGES = frozenset(
+    {
+        "application/javascript",
+        "application/json",
+        "application/pdf",
+        "application/xhtml+xml",
+        "application/xml",
+        "application/zip",
+        "image/svg+xml",
+        "text/css",
+        "text/html",
+        "text/javascript",
+        "text/xml",
+    }
+)
+_MAX_ENCODINGS = 2
+
+
+def check_status(status: int, headers: Message) -> None:
+    """Raises FetchError unless the status is 200 or a redirect."""
+    if status == 200 or status in REDIRECTS:
+        return
+    default = "server error" if 500 <= status < 600 else "http error"
+    raise FetchError(
+        _STATUS_REASONS.get(status, default),
+        f"status {status}",
+        may_pass=status == 429 or status >= 500,
+        wait_seconds=retry_after(headers),
+    )
+
+
+def retry_after(headers: Message) -> float:
+    """Seconds the site asks us to wait: `Retry-After` as a number or as a date."""
+    text = (headers.get("Retry-After") or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, TypeError, OverflowError):
+        return 0.0
+    at = at if at.tzinfo else at.replace(tzinfo=UTC)
+    return max((at - datetime.now(UTC)).total_seconds(), 0.0)
+
+
+def check_opt_out(headers: Message, user_agent: str) -> None:
+    """Raises FetchError when the site reserves the image against use like ours."""
+    if (headers.get("tdm-reservation") or "").strip() == "1":
+        raise FetchError("opted out", "tdm-reservation")
+    us = user_agent.split("/")[0].strip().lower()
+    for line in headers.get_all("X-Robots-Tag", []):
+        directive = _opt_out_in(str(line), us)
+        if directive:
+            raise FetchError("opted out", f"x-robots-tag {directive}")
+
+
+def _opt_out_in(line: str, us: str) -> str | None:
+    """The directive of an X-Robots-Tag that keeps us out: `noai`, `somebot: noindex, nofollow`."""
+    is_for_us = True
+    for part in line.lower().split(","):
+        name, colon, rest = (piece.strip() for piece in part.partition(":"))
+        if colon and name not in _WITH_VALUE:
+            is_for_us = name in ("*", us)
+            name = rest
+        if is_for_us and name in _OPT_OUTS:
+            return name
+    return None
+
+
+def check_type(headers: Message) -> None:
+    """Raises FetchError for a type that is surely no picture; a missing or vague one passes."""
+    if headers.get("Content-Type") is None:
+        return
+    kind = headers.get_content_type()
+    if kind in _NOT_IMAGES or headers.get_content_maintype() in ("audio", "video"):
+        raise FetchError("not an image", kind)
+
+
+def decoded(body: bytes, headers: Message, max_bytes: int) -> bytes:
+    """`body` as it was before its Content-Encoding. Raises FetchError."""
+    encodings = [
+        name
+        for line in headers.get_all("Content-Encoding", [])
+        for name in (part.strip().lower() for part in str(line).split(","))
+        if name not in ("", "identity", "none")
+    ]
+    if len(encodings) > _MAX_ENCODINGS:
+        raise FetchError("undecodable", "content-encoding of many layers")
+    for name in reversed(encodings):
+        if name not in ("gzip", "x-gzip", "deflate"):
+            raise FetchError("undecodable", f"content-encoding {name}")
+        body = _inflated(body, max_bytes)
+    return body
+
+
+def _inflated(body: bytes, max_bytes: int) -> bytes:
+    # 47: gzip or zlib, by the header. Some servers send deflate without one: -15.
+    for window_bits in (47, -15):
+        inflater = zlib.decompressobj(window_bits)
+        try:
+            plain = inflater.decompress(body, max_bytes + 1)
+        except zlib.error:
+            continue
+        if len(plain) > max_bytes:
+            raise FetchError("too large", "after decompression")
+        if not inflater.eof:
+            raise FetchError("truncated", "compressed body")
+        return plain
+    raise FetchError("undecodable", "content-encoding")

@@ -1,0 +1,179 @@
+"""Task: one raw shard, staged under a name of its own and moved into place when it is whole.
+
+reads   rows of drawn
+writes  00000.tar, 00000.parquet, and last 00000_stats.json
+"""
+
+import fcntl
+import hashlib
+import json
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from pipeline.schemas import DRAWN
+from pipeline.settings import DownloadSettings
+
+RESULTS = pa.schema([("raw_shard", pa.int32()), ("rows", pa.int64()), ("successes", pa.int64())])
+"""What a task says of its shard."""
+
+SHARD_DIGITS = 5
+_STATS = "_stats.json"
+_LOCK = "_placing.lock"
+_FAILED_HOSTS = 100
+
+
+def download_shards(
+    batches: Iterable[pa.RecordBatch], folder: str, settings: DownloadSettings
+) -> Iterator[pa.RecordBatch]:
+    """Download every raw shard of `batches` that is not in `folder` yet."""
+    parts = [pa.Table.from_batches([batch]).select(DRAWN.names).cast(DRAWN) for batch in batches]
+    if not parts:
+        return
+    drawn = pa.concat_tables(parts)
+    for raw_shard in sorted(pc.unique(drawn["raw_shard"]).to_pylist()):
+        rows = drawn.filter(pc.equal(drawn["raw_shard"], raw_shard))
+        rows = rows.sort_by([("position", "ascending"), ("pair_id", "ascending")])
+        stats = download_shard(rows, Path(folder), settings)
+        told = {name: [stats[name]] for name in RESULTS.names}
+        yield pa.RecordBatch.from_pydict(told, schema=RESULTS)
+
+
+def download_shard(rows: pa.Table, folder: Path, settings: DownloadSettings) -> dict[str, Any]:
+    """Download one raw shard, unless it is there; its statistics."""
+    raw_shard = rows["raw_shard"][0].as_py()
+    name, pairs = _name(raw_shard), _digest(rows)
+    done = stats_of_whole(folder, name, pairs)
+    if done is not None:
+        return done
+    # Beside the tables, so that a file moves into place by its name alone.
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as staging:
+        staged = Path(staging)
+        began = time.monotonic()
+        _run_img2dataset(rows, raw_shard, staged, settings)
+        stats = _stats(staged, raw_shard, pairs, rows.num_rows)
+        stats["seconds"] = round(time.monotonic() - began, 3)
+        (staged / f"{name}{_STATS}").write_text(json.dumps(stats, indent=1, sort_keys=True))
+        return _place(staged, folder, name, pairs, stats)
+
+
+def stats_of_whole(folder: Path, name: str, pairs: str | None = None) -> dict[str, Any] | None:
+    """The statistics of a shard that is whole, and made of `pairs` if given; otherwise None."""
+    try:
+        stats: dict[str, Any] = json.loads((folder / f"{name}{_STATS}").read_text())
+        sizes = {file: (folder / file).stat().st_size for file in stats["files"]}
+    except (OSError, ValueError, KeyError):
+        return None
+    is_whole = sizes == stats["files"] and pairs in (None, stats["pairs"])
+    return stats if is_whole else None
+
+
+def _run_img2dataset(
+    rows: pa.Table, raw_shard: int, staged: Path, settings: DownloadSettings
+) -> None:
+    # Here and not above: the driver, too, imports this module, and these take seconds.
+    from pipeline.download.fetch import Fetcher
+    from pipeline.download.pixels import PixelResizer
+    from pipeline.download.seam import Downloader, fetching_with
+    from pipeline.download.tars import OrderedSampleWriter
+
+    source = staged / "rows.arrow"
+    with pa.OSFile(str(source), "wb") as sink, pa.ipc.new_file(sink, DRAWN) as writer:
+        writer.write_table(rows)
+    downloader = Downloader(
+        sample_writer_class=OrderedSampleWriter,
+        resizer=PixelResizer(settings),
+        thread_count=settings.threads,
+        save_caption=True,
+        extract_exif=False,
+        output_folder=str(staged),
+        column_list=DRAWN.names,
+        timeout=settings.deadline_seconds,
+        number_sample_per_shard=rows.num_rows,
+        oom_shard_count=SHARD_DIGITS,
+        compute_hash="sha256",
+        verify_hash_type=None,
+        encode_format="jpg",
+        retries=settings.retries,
+        user_agent_token=None,
+        disallowed_header_directives=None,
+    )
+    with Fetcher(settings) as fetcher, fetching_with(fetcher.fetch):
+        # Not `downloader(...)`, which prints an error and goes on.
+        downloader.download_shard((raw_shard, str(source)))
+
+
+def _stats(staged: Path, raw_shard: int, pairs: str, rows: int) -> dict[str, Any]:
+    """What there is to say of a staged shard. Raises RuntimeError when rows are missing."""
+    name = _name(raw_shard)
+    columns = ["url", "status", "reason", "bytes"]
+    table = pq.ParquetFile(staged / f"{name}.parquet").read(columns=columns)
+    if table.num_rows != rows:
+        raise RuntimeError(f"{rows - table.num_rows} rows of raw shard {name} got lost")
+    failed = table.filter(pc.is_valid(table["reason"]))
+    hosts = Counter(map(_host, failed["url"].to_pylist()))
+    statuses = Counter(table["status"].to_pylist())
+    files = [f"{name}.tar", f"{name}.parquet"]
+    return {
+        "raw_shard": raw_shard,
+        "pairs": pairs,
+        "rows": rows,
+        "successes": statuses["success"],
+        "failed_to_download": statuses["failed_to_download"],
+        "failed_to_resize": statuses["failed_to_resize"],
+        "reasons": Counter(failed["reason"].to_pylist()),
+        "failed_hosts": dict(hosts.most_common(_FAILED_HOSTS)),
+        "bytes": pc.sum(table["bytes"]).as_py() or 0,
+        "files": {file: (staged / file).stat().st_size for file in files},
+    }
+
+
+def _place(
+    staged: Path, folder: Path, name: str, pairs: str, stats: dict[str, Any]
+) -> dict[str, Any]:
+    """Move a staged shard into place; the statistics of the one that is there afterwards.
+
+    Two attempts at one shard may end together, with answers of the network that differ: without
+    the lock the tar of one could lie beside the offsets of the other.
+    """
+    with _locked(folder / _LOCK):
+        done = stats_of_whole(folder, name, pairs)
+        if done is not None:
+            return done
+        (folder / f"{name}{_STATS}").unlink(missing_ok=True)
+        for file in (*stats["files"], f"{name}{_STATS}"):
+            (staged / file).replace(folder / file)
+    return stats
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone among all processes; a lock of the system's, gone with the process that holds it."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _digest(rows: pa.Table) -> str:
+    """What a shard is made of: its pairs, in order."""
+    return hashlib.sha256("\n".join(rows["pair_id"].to_pylist()).encode()).hexdigest()
+
+
+def _name(raw_shard: int) -> str:
+    return f"{raw_shard:0{SHARD_DIGITS}d}"
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or "(none)"
+    except ValueError:
+        return "(none)"

@@ -1,0 +1,196 @@
+"""Fingerprint: perceptual hashes of every image, of the corpus and of the evaluation sets.
+
+reads   images, evaluation sets
+writes  fingerprints
+
+pHash (64 bits, as imagehash) proposes, PDQ (256 bits, as Facebook's ThreatExchange) confirms, and
+the digest of the pixels decides where an image is too flat for either.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import imagehash
+import numpy as np
+import pdqhash
+import pyarrow as pa
+from PIL import Image, ImageOps, UnidentifiedImageError
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from pipeline import evalsets
+from pipeline.schemas import FINGERPRINTS
+from pipeline.settings import EvalSet, FingerprintSettings
+
+REASONS = ("undecodable",)
+MAX_PIXELS = 100_000_000
+"""Larger images are not decoded."""
+
+_ROW = pa.schema([*FINGERPRINTS, pa.field("dropped_for", pa.string())])
+_DDL = (
+    "id string, source string, variant string, phash long, pdq binary, quality int, "
+    "sha256 string, pixels_sha256 string, dropped_for string"
+)
+
+
+class Fingerprint(NamedTuple):
+    """What an image is known by."""
+
+    phash: int
+    pdq: bytes
+    quality: int
+    pixels_sha256: str
+
+
+def of_image(image: Image.Image) -> Fingerprint:
+    """The fingerprint of an RGB image."""
+    pixels = np.asarray(image)
+    bits = imagehash.phash(image).hash.flatten()
+    # Pixels without any detail have no quality and an arbitrary hash.
+    pdq_bits, quality = pdqhash.compute(pixels)
+    size = f"{image.width}x{image.height}:".encode()
+    return Fingerprint(
+        phash=int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True),
+        pdq=np.packbits(pdq_bits.astype(bool)).tobytes(),
+        quality=int(quality),
+        pixels_sha256=hashlib.sha256(size + pixels.tobytes()).hexdigest(),
+    )
+
+
+def decode(data: bytes) -> Image.Image | None:
+    """`data` as an RGB image the right way up, on white where it is transparent; None if broken."""
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            if image.width * image.height > MAX_PIXELS:
+                return None
+            image.load()
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
+                matted = upright.convert("RGBA")
+                white = Image.new("RGBA", matted.size, "white")
+                return Image.alpha_composite(white, matted).convert("RGB")
+            return upright.convert("RGB")
+    except (
+        UnidentifiedImageError,
+        Image.DecompressionBombError,
+        OSError,
+        ValueError,
+        SyntaxError,
+        EOFError,
+        TypeError,
+        IndexError,
+        KeyError,
+        OverflowError,
+        MemoryError,
+    ):
+        # What Pillow's decoders raise on hostile bytes.
+        return None
+
+
+def _inner(image: Image.Image, share: float) -> Image.Image:
+    dx, dy = image.width * (1 - share) / 2, image.height * (1 - share) / 2
+    return image.crop((round(dx), round(dy), round(image.width - dx), round(image.height - dy)))
+
+
+def _square(image: Image.Image) -> Image.Image:
+    return ImageOps.fit(image, (min(image.size), min(image.size)))
+
+
+def _pad(image: Image.Image) -> Image.Image:
+    side = max(image.size)
+    padded = Image.new("RGB", (side, side), "white")
+    padded.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
+    return padded
+
+
+VARIANTS: dict[str, Callable[[Image.Image], Image.Image]] = {
+    "flip": ImageOps.mirror,
+    "square": _square,
+    "crop90": lambda image: _inner(image, 0.9),
+    "crop80": lambda image: _inner(image, 0.8),
+    "pad": _pad,
+}
+"""The transformations that hashes do not survive, so that the eval set is indexed with them."""
+
+
+def corpus(images: DataFrame, folder: str) -> DataFrame:
+    """The fingerprint of every downloaded image; its bytes are read from the tars in `folder`."""
+    arrived = images.where(F.col("status") == "success")
+    arrived = arrived.select("pair_id", "raw_shard", "offset", "bytes", "sha256")
+
+    def hash_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            rows = []
+            for row in batch.to_pylist():
+                data = read_image(folder, row)
+                rows.append(_row(row["pair_id"], "corpus", "original", row["sha256"], decode(data)))
+            yield _batch(rows)
+
+    return arrived.mapInArrow(hash_batches, _DDL)
+
+
+def read_image(folder: str, row: dict[str, Any]) -> bytes:
+    """The bytes of one image, from its raw shard."""
+    with Path(folder, f"{row['raw_shard']:05d}.tar").open("rb") as tar:
+        tar.seek(row["offset"])
+        return tar.read(row["bytes"])
+
+
+def evaluation(
+    spark: SparkSession, sets: list[EvalSet], settings: FingerprintSettings, tasks: int
+) -> DataFrame:
+    """The fingerprints of every image of the evaluation sets' splits, and of its variants."""
+    shares = [(place, task) for place in range(len(sets)) for task in range(tasks)]
+    work = spark.createDataFrame(shares, "place int, task int")
+    work = work.repartitionByRange(max(1, len(shares)), "place", "task")
+
+    def hash_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            for share in batch.to_pylist():
+                evalset = sets[share["place"]]
+                for number, image in enumerate(evalsets.images(evalset, evalset.split)):
+                    if number % tasks == share["task"]:
+                        yield _batch(_eval_rows(evalset, image, settings))
+
+    return work.mapInArrow(hash_batches, _DDL)
+
+
+def _eval_rows(
+    evalset: EvalSet, image: evalsets.EvalImage, settings: FingerprintSettings
+) -> list[tuple[Any, ...]]:
+    digest = hashlib.sha256(image.data).hexdigest()
+    decoded = decode(image.data)
+    rows = [_row(image.name, evalset.name, "original", digest, decoded)]
+    if decoded is not None:
+        for variant in settings.variants:
+            seen = VARIANTS[variant](decoded)
+            rows.append(_row(image.name, evalset.name, variant, None, seen))
+    return rows
+
+
+def _row(
+    name: str, source: str, variant: str, digest: str | None, image: Image.Image | None
+) -> tuple[Any, ...]:
+    if image is None:
+        return name, source, variant, None, None, None, digest, None, "undecodable"
+    found = of_image(image)
+    return (
+        name,
+        source,
+        variant,
+        found.phash,
+        found.pdq,
+        found.quality,
+        digest,
+        (found.pixels_sha256),
+        None,
+    )
+
+
+def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
+    columns = [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(_ROW)]
+    names = _ROW.names
+    return pa.RecordBatch.from_arrays(columns, names=names)

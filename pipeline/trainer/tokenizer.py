@@ -1,0 +1,253 @@
+"""Tokenizer: byte-level BPE in CLIP's layout, trained from word counts.
+
+Tokens are numbered: 256 bytes, the 256 that end a word, the merges in the order they were
+learned, the start, the end. Files are written and read in the format of OpenAI's
+bpe_simple_vocab_16e6.txt.gz.
+"""
+
+import gzip
+import hashlib
+import heapq
+import html
+import io
+import re
+import sys
+import unicodedata
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.errors import BadInput
+
+Pair = tuple[str, str]
+
+_HEADER = "#version: 0.2 byte-level BPE, a merge per line"
+_END_OF_WORD = "</w>"
+_MAX_FILE_BYTES = 64 * 2**20
+"""Unpacked; OpenAI's file is 3 MB. A file that unpacks without end is refused."""
+_MAX_WORD_BYTES = 1024
+"""Longer words are cut: BPE takes quadratic time, and such a word is no word."""
+_MAX_CACHED_WORDS = 2**18
+
+
+def _numbers() -> str:
+    """The characters of Unicode's categories N*, as ranges: `re` does not know categories."""
+    codes = [c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == "N"]
+    ranges: list[list[int]] = []
+    for code in codes:
+        if ranges and ranges[-1][1] == code - 1:
+            ranges[-1][1] = code
+        else:
+            ranges.append([code, code])
+    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
+
+
+def _byte_symbols() -> list[str]:
+    """A printable character for each byte, in the order of CLIP's vocabulary."""
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    symbols = {byte: chr(byte) for byte in printable}
+    symbols |= {byte: chr(256 + place) for place, byte in enumerate(others)}
+    return [symbols[byte] for byte in (*printable, *others)]
+
+
+_SYMBOLS = _byte_symbols()
+_SYMBOL_OF = dict(zip([s.encode("latin-1")[0] for s in _SYMBOLS[:188]], _SYMBOLS, strict=False))
+_SYMBOL_OF |= dict(zip(sorted(set(range(256)) - set(_SYMBOL_OF)), _SYMBOLS[188:], strict=True))
+_BYTE_OF = {symbol: byte for byte, symbol in _SYMBOL_OF.items()}
+
+# OpenAI's pattern, without its two special tokens: a caption that spells one is only text.
+_N = _numbers()
+_WORD = re.compile(rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\W_{_N}]+|[{_N}]|(?:(?![^\W_]|[{_N}])\S)+")
+
+
+def words(text: str) -> list[str]:
+    """The words of `text`, cleaned as CLIP cleans it (but for mojibake) and in lower case."""
+    text = html.unescape(html.unescape(text))
+    return _WORD.findall(re.sub(r"\s+", " ", text).strip().lower())
+
+
+def count_words(captions: Iterable[str]) -> Counter[str]:
+    """How often each word occurs in `captions`."""
+    counts: Counter[str] = Counter()
+    for caption in captions:
+        counts.update(words(caption))
+    return counts
+
+
+def _symbols(word: str) -> list[str]:
+    # A lone surrogate is not UTF-8; it stands for a byte that never was text.
+    spelled = [_SYMBOL_OF[b] for b in word.encode("utf-8", "replace")[:_MAX_WORD_BYTES]]
+    return [*spelled[:-1], spelled[-1] + _END_OF_WORD]
+
+
+def _merged(symbols: list[str], pair: Pair) -> list[str]:
+    """`symbols` with every occurrence of `pair` joined, from the left."""
+    out: list[str] = []
+    i = 0
+    while i < len(symbols):
+        if symbols[i] == pair[0] and i + 1 < len(symbols) and symbols[i + 1] == pair[1]:
+            out.append(pair[0] + pair[1])
+            i += 2
+        else:
+            out.append(symbols[i])
+            i += 1
+    return out
+
+
+def learn(counts: Mapping[str, int], merges: int) -> list[Pair]:
+    """At most `merges` merges: each joins the most frequent pair of neighbours in the words.
+
+    Of pairs with equal counts the one that sorts first is joined, so that the order of the words
+    does not matter. Ends early when no pair occurs twice.
+    """
+    spelled = [_symbols(word) for word in sorted(counts)]
+    weight = [counts[word] for word in sorted(counts)]
+    total: Counter[Pair] = Counter()
+    where: defaultdict[Pair, set[int]] = defaultdict(set)
+    for i, symbols in enumerate(spelled):
+        for pair in pairwise(symbols):
+            total[pair] += weight[i]
+            where[pair].add(i)
+    # Counts in the heap may be out of date; a pair is pushed again whenever its count changes.
+    heap = [(-count, pair) for pair, count in total.items()]
+    heapq.heapify(heap)
+    learned: list[Pair] = []
+    while heap and len(learned) < merges:
+        count, best = heapq.heappop(heap)
+        if -count != total[best]:
+            continue
+        if -count < 2:
+            break
+        learned.append(best)
+        changed: set[Pair] = set()
+        for i in where.pop(best):
+            before, after = spelled[i], _merged(spelled[i], best)
+            for pair in pairwise(before):
+                total[pair] -= weight[i]
+                changed.add(pair)
+            for pair in pairwise(after):
+                total[pair] += weight[i]
+                where[pair].add(i)
+                changed.add(pair)
+            spelled[i] = after
+        for pair in changed:
+            if total[pair] > 0:
+                heapq.heappush(heap, (-total[pair], pair))
+    return learned
+
+
+class Tokenizer:
+    """Captions to tokens."""
+
+    def __init__(self, merges: list[Pair]) -> None:
+        self.merges = merges
+        self._rank = {pair: rank for rank, pair in enumerate(merges)}
+        self._tokens = [*_SYMBOLS, *(s + _END_OF_WORD for s in _SYMBOLS), *map("".join, merges)]
+        self._number = {token: number for number, token in enumerate(self._tokens)}
+        self._cache: dict[str, list[int]] = {}
+
+    @property
+    def vocabulary(self) -> int:
+        """How many tokens there are, the start and the end included."""
+        return len(self._tokens) + 2
+
+    @property
+    def start(self) -> int:
+        return len(self._tokens)
+
+    @property
+    def end(self) -> int:
+        return len(self._tokens) + 1
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the merges: two tokenizers with the same one cut every text alike."""
+        return hashlib.sha256(_lines(self.merges).encode()).hexdigest()
+
+    def encode(self, text: str) -> list[int]:
+        """The tokens of `text`, without start and end."""
+        return [number for word in words(text) for number in self._of_word(word)]
+
+    def encode_batch(self, texts: list[str], context: int) -> npt.NDArray[np.int64]:
+        """BL: start, tokens, end, zeros. Texts that are too long lose their tail, not their end."""
+        tokens_BL = np.zeros((len(texts), context), dtype=np.int64)
+        for row, text in zip(tokens_BL, texts, strict=True):
+            inner = self.encode(text)[: context - 2]
+            row[: len(inner) + 2] = [self.start, *inner, self.end]
+        return tokens_BL
+
+    def decode(self, tokens: Iterable[int]) -> str:
+        """The text of `tokens`; start, end and padding after the end are left out."""
+        spelled = []
+        for token in tokens:
+            if token == self.end:
+                break
+            if token != self.start:
+                spelled.append(self._tokens[token])
+        text = "".join(spelled).replace(_END_OF_WORD, " ")
+        raw = b"".join(b" " if s == " " else bytes([_BYTE_OF[s]]) for s in text)
+        return raw.decode("utf-8", "replace").strip()
+
+    def _of_word(self, word: str) -> list[int]:
+        found = self._cache.get(word)
+        if found is None:
+            found = [self._number[symbol] for symbol in self._joined(_symbols(word))]
+            if len(self._cache) < _MAX_CACHED_WORDS:
+                self._cache[word] = found
+        return found
+
+    def _joined(self, symbols: list[str]) -> list[str]:
+        unknown = len(self._rank)
+        while len(symbols) > 1:
+            pairs = pairwise(symbols)
+            best = min(pairs, key=lambda pair: self._rank.get(pair, unknown))
+            if best not in self._rank:
+                break
+            symbols = _merged(symbols, best)
+        return symbols
+
+    def save(self, path: Path) -> None:
+        """Write the merges; equal tokenizers make equal files."""
+        packed = io.BytesIO()
+        with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as stream:
+            stream.write(f"{_HEADER}\n{_lines(self.merges)}".encode())
+        staged = path.with_name(f".{path.name}")
+        staged.write_bytes(packed.getvalue())
+        staged.replace(path)
+
+
+def _lines(merges: list[Pair]) -> str:
+    return "".join(f"{left} {right}\n" for left, right in merges)
+
+
+def load(path: Path, merges: int | None = None) -> Tokenizer:
+    """The tokenizer of a merges file; of its first `merges` merges, where the file has more.
+
+    Raises BadInput for a file that is not one, naming the line.
+    """
+    try:
+        with gzip.open(path, "rb") as stream:
+            content = stream.read(_MAX_FILE_BYTES + 1)
+        lines = content.decode("utf-8").split("\n")[1:]
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise BadInput(f"{path} is not a gzipped merges file: {error}") from None
+    if len(content) > _MAX_FILE_BYTES:
+        raise BadInput(f"{path} unpacks to more than {_MAX_FILE_BYTES:,} bytes: no merges file")
+    known = {s + end for s in _SYMBOLS for end in ("", _END_OF_WORD)}
+    learned: list[Pair] = []
+    for number, line in enumerate(lines[:merges], start=2):
+        if not line and number == len(lines) + 1:
+            break
+        left, _, right = line.partition(" ")
+        if left not in known or right not in known:
+            raise BadInput(f"{path}, line {number}: not two tokens known by then: `{line[:60]}`")
+        learned.append((left, right))
+        known.add(left + right)
+    return Tokenizer(learned)

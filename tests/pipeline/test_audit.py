@@ -1,0 +1,36 @@
+"""pipeline.audit"""
+
+import pyarrow as pa
+import pytest
+from scipy.stats import beta
+
+from pipeline.audit import interval, mark_removed, summary
+from pipeline.schemas import DROPPED, OVERLAPS
+from pipeline.settings import AuditSettings, DedupSettings
+
+
+def test_the_interval_is_that_of_clopper_and_pearson() -> None:
+    low, high = interval(3, 100, 0.995)
+    assert low == pytest.approx(beta.ppf(0.0025, 3, 98))
+    assert high == pytest.approx(beta.ppf(0.9975, 4, 97))
+    assert interval(0, 0, 0.995) == (0.0, 1.0)
+
+
+def test_a_set_is_told_by_its_images_and_what_is_left_in_the_shards() -> None:
+    rows = [
+        ("p0", "set", "e0", "original", 0, 3, "overlap"),
+        ("p1", "set", "e0", "flip", 4, 20, "overlap"),
+        ("p2", "set", "e1", "original", 7, 90, "candidate"),
+    ]
+    overlaps = pa.table(list(map(list, zip(*rows, strict=True))), schema=OVERLAPS)
+    dropped = pa.table([["p0"], ["evaluation overlap"], ["e0"], ["set"], [3]], schema=DROPPED)
+    audited = mark_removed(overlaps, dropped)
+    counts = {
+        "set": {"images": 10, "hashes": 20, "flat": 1},
+        "clean": dict.fromkeys(("images", "hashes", "flat"), 5),
+    }
+    clean, line = summary(audited, counts, 100, {"p1", "p9"}, AuditSettings(), DedupSettings())
+    assert (line.overlapping, line.ratio, line.candidates) == (1, 0.1, 1)
+    assert (line.removed_pairs, line.leaked_pairs, line.undecidable) == (1, 1, 1)
+    assert [point["images"] for point in line.curve] == [1, 1, 1, 1, 1, 1, 1, 2, 2]
+    assert clean.overlapping == 0

@@ -1,0 +1,129 @@
+"""pipeline.dedup"""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pyspark.sql import SparkSession
+
+from pipeline.dedup import HammingIndex, dropped, overlaps, verdict_of
+from pipeline.settings import DedupSettings
+
+_SETTINGS = DedupSettings(placeholder_urls=3)
+_WORDS = st.lists(st.integers(0, 2**64 - 1), max_size=20)
+
+
+@given(_WORDS, _WORDS, st.integers(0, 64))
+def test_the_index_finds_what_counting_bits_finds(
+    hashes: list[int], queries: list[int], radius: int
+) -> None:
+    index = HammingIndex(np.array(hashes, np.uint64), radius)
+    found = list(
+        zip(*(c.tolist() for c in index.search(np.array(queries, np.uint64))), strict=True)
+    )
+    by_hand = [
+        (q, h, (queries[q] ^ hashes[h]).bit_count())
+        for q in range(len(queries))
+        for h in range(len(hashes))
+        if (queries[q] ^ hashes[h]).bit_count() <= radius
+    ]
+    assert found == by_hand
+
+
+@pytest.mark.parametrize(
+    ("phash", "pdq", "quality", "is_same", "verdict"),
+    [
+        (8, 31, 100, False, "overlap"),
+        (8, 32, 100, False, "candidate"),
+        (4, 64, 100, False, "overlap"),
+        (4, 65, 100, False, "candidate"),
+        (0, 0, 49, False, "undecidable"),
+        (0, 0, 0, True, "overlap"),
+    ],
+)
+def test_pdq_confirms_what_phash_proposes_unless_the_image_is_flat(
+    phash: int, pdq: int, quality: int, is_same: bool, verdict: str
+) -> None:
+    assert verdict_of(phash, pdq, quality, is_same, _SETTINGS) == verdict
+
+
+def _flipped(data: bytes, bits: int) -> bytes:
+    """`data` with its last `bits` bits turned over."""
+    return (int.from_bytes(data) ^ (2**bits - 1)).to_bytes(32)
+
+
+_ONE, _TWO = bytes(range(32)), bytes(range(100, 132))
+
+
+def _tables(spark: SparkSession, pairs: dict[str, tuple[Any, ...]], evals: list[Any]) -> Any:
+    """Tables of pairs (url, area, phash, pdq, quality, bytes, pixels) and of eval images."""
+    images = [
+        (name, url, "success", area, 1, content)
+        for name, (url, area, _, _, _, content, _) in pairs.items()
+    ]
+    hashes = [
+        (name, "corpus", "original", phash, pdq, quality, content, pixels)
+        for name, (_, _, phash, pdq, quality, content, pixels) in pairs.items()
+    ]
+    return (
+        spark.createDataFrame(
+            images,
+            "pair_id string, url string, status string, width int, height int, sha256 string",
+        ),
+        spark.createDataFrame(
+            hashes + evals,
+            "id string, source string, variant string, phash long, pdq binary, quality int, "
+            "sha256 string, pixels_sha256 string",
+        ),
+    )
+
+
+def test_each_kind_of_repetition_is_dropped_for_its_reason(spark: SparkSession) -> None:
+    far = 0x0F0F0F0F0F0F0F0F
+    pairs = {
+        "leak": ("u0", 9, 0b111, _flipped(_ONE, 20), 100, "s0", "p0"),
+        "flat leak": ("u1", 9, 0, _ONE, 0, "s1", "flat"),
+        "flat other": ("u2", 9, 0, _ONE, 0, "s2", "flat 2"),
+        "error a": ("u3", 9, far, _TWO, 100, "error", "p3"),
+        "error b": ("u4", 9, far, _TWO, 100, "error", "p3"),
+        "error c": ("u5", 9, far, _TWO, 100, "error", "p3"),
+        "small": ("u6", 5, far << 1, _TWO, 100, "s6", "p6"),
+        "large": ("u7", 9, (far << 1) ^ 0b11, _flipped(_TWO, 31), 100, "s7", "p7"),
+        "large again": ("u8", 9, (far << 1) ^ 0b11, _flipped(_TWO, 31), 100, "s7", "p7"),
+        "other": ("u9", 9, (far << 1) ^ 0b1, _flipped(_TWO, 128), 100, "s9", "p9"),
+    }
+    evals = [
+        ("e0", "set", "original", 0, _ONE, 100, "t0", "q0"),
+        ("e0", "set", "flip", 0b1, _ONE, 100, None, "q1"),
+        ("e1", "set", "original", 0, _ONE, 0, "t1", "flat"),
+    ]
+    images, fingerprints = _tables(spark, pairs, evals)
+    found = overlaps(fingerprints, _SETTINGS).cache()
+    rows = dropped(images, fingerprints, found, _SETTINGS).collect()
+    told = {row.pair_id: (row.reason, row.rival) for row in rows}
+    assert told == {
+        "leak": ("evaluation overlap", "e0"),
+        "flat leak": ("evaluation overlap", "e1"),
+        "error a": ("placeholder", "error a"),
+        "error b": ("placeholder", "error a"),
+        "error c": ("placeholder", "error a"),
+        "small": ("near duplicate", "large"),
+        "large again": ("exact duplicate", "large"),
+    }
+    nearest = {(r.pair_id, r.eval_id): r for r in found.collect()}
+    assert nearest["leak", "e0"].variant == "flip"
+    assert nearest["flat other", "e0"].verdict == "undecidable"
+
+
+def test_near_duplicates_are_a_chain_and_one_of_it_stays(spark: SparkSession) -> None:
+    pairs = {
+        f"pair {i}": (f"u{i}", 9, 2 ** (2 * i) - 1, _flipped(_ONE, 5 * i), 100, f"s{i}", f"p{i}")
+        for i in range(5)
+    }
+    images, fingerprints = _tables(spark, pairs, [])
+    found = overlaps(fingerprints, _SETTINGS)
+    rows = dropped(images, fingerprints, found, _SETTINGS).collect()
+    assert {row.pair_id for row in rows} == {f"pair {i}" for i in range(1, 5)}
+    assert {row.rival for row in rows} == {"pair 0"}

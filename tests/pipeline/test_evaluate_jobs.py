@@ -1,0 +1,180 @@
+"""The jobs train and evaluate, from shards to scores, without Spark."""
+
+import json
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from trainer_shards import COLOURS, jpeg, pairs, write_shards
+
+from jobs import evaluate, train
+from jobs.run import Ledger, Run
+from pipeline.errors import BadInput, MissingTable
+from pipeline.schemas import AUDIT
+from pipeline.settings import EvalSet, EvaluateSettings, Settings, TrainSettings
+from pipeline.trainer import checkpoint, model, tokenizer
+
+
+@pytest.fixture(autouse=True)
+def _small_model(monkeypatch):
+    small = model.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
+    monkeypatch.setitem(model.ARCHITECTURES, "tiny", small)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def run(tmp_path):
+    drawn = pairs(24)
+    for colour in COLOURS:
+        folder = tmp_path / "set" / "test" / colour
+        folder.mkdir(parents=True)
+        for n in range(2):
+            (folder / f"{n}.jpg").write_bytes(jpeg(colour, "left", noise=n))
+    (tmp_path / "set" / "test" / "red" / "broken.jpg").write_bytes(b"")
+    settings = Settings(
+        train=TrainSettings(
+            model="tiny", batch_size=8, epochs=2.0, warmup_steps=1, save_every_steps=2, merges=20
+        ),
+        evaluate=EvaluateSettings(batch_size=4),
+        evalsets=[
+            EvalSet(name="things", path=str(tmp_path / "set")),
+            EvalSet(name="only_audited", path="/nowhere", scored=False),
+        ],
+    )
+    run = Run(tmp_path / "run", settings)
+    shards = run.path("shards")
+    with run.stage("shard", {}, {}):
+        run.begin("shards")
+        write_shards(shards, drawn)
+        captions = pa.table({"caption": [caption for _, _, caption in drawn]})
+        pq.write_table(captions, shards / "000000.parquet")
+        run.finish("shards", Ledger(24, 24))
+    return run
+
+
+def audited(run, rows):
+    columns = ("source", "eval_id", "verdict", "removed")
+    full = [
+        {"pair_id": "p", "variant": "original", "phash_distance": 0, "pdq_distance": 0}
+        | dict(zip(columns, row, strict=True))
+        for row in rows
+    ]
+    with run.stage("audit", {}, {}):
+        folder = run.begin("audit")
+        pq.write_table(pa.Table.from_pylist(full, AUDIT), folder / "part-0.parquet")
+        run.finish("audit", Ledger(len(rows), len(rows)))
+
+
+def trained(run):
+    with run.stage("train", {}, {}):
+        train.main(run)
+    return run.path("checkpoints")
+
+
+def evaluated(run):
+    with run.stage("evaluate", {}, {}):
+        evaluate.main(run)
+    return json.loads((run.path("scores") / "scores.json").read_text())
+
+
+def test_training_leaves_a_vocabulary_a_checkpoint_and_an_account(run):
+    folder = trained(run)
+    manifest = run.manifest("checkpoints")
+    assert (manifest["rows_in"], manifest["rows"]) == (24, 24)
+    assert manifest["notes"]["steps"] == 6
+    assert manifest["notes"]["final_loss"] > 0
+    assert checkpoint.latest(folder).name == "step_000000006"
+    assert len(tokenizer.load(folder / train.VOCABULARY).merges) == 20
+    assert len((folder / "metrics.jsonl").read_text().splitlines()) == 1
+
+
+def test_neither_job_starts_spark(run):
+    trained(run)
+    audited(run, [])
+    evaluated(run)
+    assert "spark" not in run.__dict__
+
+
+def test_an_interrupted_job_goes_on_and_ends_in_the_same_bits(run, monkeypatch):
+    folder = trained(run)
+    whole = checkpoint.load_model(checkpoint.latest(folder))[0].state_dict()
+    (folder / "_manifest.json").unlink()
+    real = checkpoint.save
+
+    def killed(place, built, optimizer, state, keep):
+        real(place, built, optimizer, state, keep)
+        if state.step == 4:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        trained(run)
+    assert run.find_manifest("checkpoints") is None
+    monkeypatch.setattr(checkpoint, "save", real)
+    trained(run)
+    steps = [state.step for state in map(checkpoint.read_state, sorted(folder.glob("step_*")))]
+    assert steps == [2, 4, 6]
+    again = checkpoint.load_model(checkpoint.latest(folder))[0].state_dict()
+    assert all(torch.equal(whole[name], again[name]) for name in whole)
+
+
+def test_a_vocabulary_that_is_given_is_taken_up_to_its_merges(run, tmp_path):
+    given = tokenizer.Tokenizer([("t", "h"), ("th", "e</w>"), ("a", "n")])
+    given.save(tmp_path / "given.txt.gz")
+    changes = {"vocabulary": str(tmp_path / "given.txt.gz"), "merges": 2}
+    settings = run.settings.model_copy(
+        update={"train": run.settings.train.model_copy(update=changes)}
+    )
+    run.settings = settings
+    folder = trained(run)
+    assert tokenizer.load(folder / train.VOCABULARY).merges == given.merges[:2]
+
+
+def test_only_overlaps_that_stayed_in_the_corpus_are_scored_apart(run):
+    trained(run)
+    audited(
+        run,
+        [
+            ("things", "test/red/0.jpg", "overlap", False),
+            ("things", "test/red/0.jpg", "overlap", False),
+            ("things", "test/red/1.jpg", "overlap", True),
+            ("things", "test/blue/0.jpg", "candidate", False),
+            ("other", "test/blue/1.jpg", "overlap", False),
+        ],
+    )
+    scores = evaluated(run)
+    assert (scores["checkpoint"], scores["step"]) == ("step_000000006", 6)
+    assert list(scores["sets"]) == ["things"]
+    zero_shot = scores["sets"]["things"]["zero_shot"]
+    assert (zero_shot["overlap"]["images"], zero_shot["clean"]["images"]) == (1, 7)
+
+
+def test_the_account_of_the_scores_adds_up_with_what_could_not_be_read(run):
+    trained(run)
+    audited(run, [])
+    evaluated(run)
+    manifest = run.manifest("scores")
+    assert (manifest["rows_in"], manifest["rows"], manifest["dropped"]) == (
+        9,
+        8,
+        {"undecodable": 1},
+    )
+    assert manifest["notes"]["things"]["chance"] == 0.25
+
+
+def test_without_a_checkpoint_the_next_step_is_named(run):
+    run.path("checkpoints").mkdir(parents=True)
+    with pytest.raises(MissingTable, match="run `wit train"):
+        evaluated(run)
+
+
+def test_another_vocabulary_than_the_model_s_is_refused(run):
+    folder = trained(run)
+    audited(run, [])
+    tokenizer.Tokenizer([]).save(folder / train.VOCABULARY)
+    with pytest.raises(BadInput, match="is not the vocabulary"):
+        evaluated(run)

@@ -1,0 +1,87 @@
+"""pipeline.fingerprint"""
+
+import io
+
+import imagehash
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from pipeline.fingerprint import VARIANTS, decode, of_image
+
+
+def _picture(seed: int, side: int = 96) -> Image.Image:
+    """Noise of several scales: PDQ reads detail down to a sixteenth of the side."""
+    chance = np.random.default_rng(seed)
+    picture = Image.new("RGB", (side, side + 20), "gray")
+    for cells in (5, 12, 30):
+        grid = Image.fromarray(chance.integers(0, 255, (cells, cells, 3), dtype=np.uint8))
+        picture = Image.blend(picture, grid.resize(picture.size, Image.Resampling.BICUBIC), 0.5)
+    return picture
+
+
+def _encoded(image: Image.Image, kind: str = "JPEG", **options: object) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, kind, **options)
+    return stream.getvalue()
+
+
+def test_the_phash_is_that_of_imagehash() -> None:
+    for seed in range(5):
+        image = _picture(seed)
+        told = f"{of_image(image).phash % 2**64:016x}"
+        assert told == str(imagehash.phash(image))
+
+
+def test_a_reencoded_picture_stays_near_and_another_is_far() -> None:
+    one = of_image(_picture(1, 256))
+    again = decode(_encoded(_picture(1, 256), quality=40))
+    assert again is not None
+    two, other = of_image(again), of_image(_picture(2, 256))
+    assert _bits(one.pdq, two.pdq) <= 31 < 64 < _bits(one.pdq, other.pdq)
+    assert one.pixels_sha256 != two.pixels_sha256
+
+
+def _bits(first: bytes, second: bytes) -> int:
+    return (int.from_bytes(first) ^ int.from_bytes(second)).bit_count()
+
+
+def test_a_flat_picture_has_no_quality() -> None:
+    assert of_image(Image.new("RGB", (128, 128), "teal")).quality < 50
+
+
+def test_a_sideways_photo_is_turned_upright() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = decode(_encoded(_picture(3), exif=exif))
+    assert image is not None
+    assert image.width > image.height
+
+
+def test_transparent_pixels_are_white() -> None:
+    image = decode(_encoded(Image.new("RGBA", (4, 4), (255, 0, 0, 0)), "PNG"))
+    assert image is not None
+    assert image.getpixel((0, 0)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "WEBP", "BMP", "TIFF"])
+def test_half_a_file_of_any_format_is_no_image_and_no_crash(kind: str) -> None:
+    data = _encoded(_picture(4), kind)
+    decode(data[: len(data) // 2])
+    assert decode(data) is not None
+    assert decode(b"") is None
+
+
+@given(st.binary(max_size=200))
+def test_no_bytes_stop_the_decoder(data: bytes) -> None:
+    assert decode(data) is None or len(data) > 0
+
+
+def test_a_variant_of_an_evaluation_image_is_near_the_same_change_made_elsewhere() -> None:
+    image = _picture(5, 256)
+    for name, change in VARIANTS.items():
+        copy = decode(_encoded(change(image), quality=60))
+        assert copy is not None
+        assert _bits(of_image(change(image)).pdq, of_image(copy).pdq) <= 31, name

@@ -1,0 +1,33 @@
+"""pipeline.text"""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline.text import normalise, tokens
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("A Red  Circle!", "a red circle"),
+        ("don't", "don t"),
+        ("ﬁne ＡＢＣ", "fine abc"),
+        ("snake_case", "snake case"),
+        ("हिन्दी", "हिन्दी"),
+        ("№ 5", "no 5"),
+        ("🎉 …", ""),
+    ],
+)
+def test_a_text_is_cut_into_runs_of_letters_numbers_and_marks(text: str, normal: str) -> None:
+    assert normalise(text) == normal
+
+
+@given(st.text())
+def test_normalising_twice_changes_nothing(text: str) -> None:
+    assert normalise(normalise(text)) == normalise(text)
+
+
+@given(st.text())
+def test_no_token_holds_a_space_or_is_empty(text: str) -> None:
+    assert all(token and " " not in token for token in tokens(text))

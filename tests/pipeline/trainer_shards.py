@@ -1,0 +1,60 @@
+"""Shards of drawn pairs, for the tests of the trainer."""
+
+import hashlib
+import io
+import json
+import tarfile
+
+import numpy as np
+from PIL import Image
+
+COLOURS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 220), "white": (250,) * 3}
+
+
+def jpeg(colour, side, size=(80, 64), noise=0):
+    """A picture whose named side, `left` or `right`, has the colour; the other is grey."""
+    width, height = size
+    pixels = np.full((height, width, 3), 110, dtype=np.uint8)
+    half = slice(0, width // 2) if side == "left" else slice(width // 2, width)
+    pixels[:, half] = COLOURS[colour]
+    chance = np.random.default_rng(noise)
+    pixels = np.clip(pixels + chance.integers(-20, 20, pixels.shape), 0, 255).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=90)
+    return out.getvalue()
+
+
+def pairs(count):
+    """`count` pairs (pair_id, image, caption); captions tell colour and side."""
+    out = []
+    for i in range(count):
+        colour, side = list(COLOURS)[i % 4], ("left", "right")[i // 4 % 2]
+        key = hashlib.sha256(str(i).encode()).hexdigest()[:32]
+        image = jpeg(colour, side, (64 + i % 5 * 16, 64 + i % 3 * 20), noise=i)
+        out.append((key, image, f"a {colour} thing on the {side} no {i}"))
+    return out
+
+
+def write_shards(folder, samples, per_shard=8, *, index=True):
+    """Write `samples` as the stage `shard` does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shards = []
+    for first in range(0, len(samples), per_shard):
+        path = folder / f"{first // per_shard:06d}.tar"
+        part = samples[first : first + per_shard]
+        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
+            for key, image, caption in part:
+                told = json.dumps({"pair_id": key}).encode()
+                for suffix, body in (("jpg", image), ("txt", caption.encode()), ("json", told)):
+                    member = tarfile.TarInfo(f"{key}.{suffix}")
+                    member.size = len(body)
+                    tar.addfile(member, io.BytesIO(body))
+        data = path.read_bytes()
+        digest = hashlib.sha256(data).hexdigest()
+        shards.append(
+            {"name": path.name, "samples": len(part), "bytes": len(data), "sha256": digest}
+        )
+    if index:
+        told = {"samples_per_shard": per_shard, "samples": len(samples), "shards": shards}
+        (folder / "index.json").write_text(json.dumps(told))
+    return folder
