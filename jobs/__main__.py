@@ -1,5 +1,6 @@
 """The command `wit`."""
 
+import re
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -133,9 +134,23 @@ def main() -> None:
     except WitError as error:
         print(f"wit: {error}", file=sys.stderr)
         sys.exit(2)
+    except Exception as error:
+        told = _told_by_worker(error)
+        if told is None:
+            raise
+        print(f"wit: {told}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         print("wit: interrupted; `wit build` goes on where it stopped", file=sys.stderr)
         sys.exit(130)
+
+
+def _told_by_worker(error: Exception) -> str | None:
+    """The words of a WitError that a Spark worker raised, from the traceback it arrives in."""
+    if not type(error).__module__.startswith(("pyspark.", "py4j.")):
+        return None
+    found = re.search(r"^pipeline\.errors\.\w+: (.*)$", str(error), re.MULTILINE)
+    return found[1] if found else None
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 _INK, _ACCENT, _PALE = "#22303c", "#1f77b4", "#b9d3e8"
-_STYLE = {
+_STYLE: Any = {
     "axes.edgecolor": _INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
@@ -25,7 +25,8 @@ _STYLE = {
 def _svg(figure: Figure) -> str:
     stream = io.StringIO()
     figure.tight_layout()
-    FigureCanvasSVG(figure).print_svg(stream, metadata={"Date": None})
+    canvas: Any = FigureCanvasSVG(figure)
+    canvas.print_svg(stream, metadata={"Date": None})
     text = stream.getvalue()
     return text[text.index("<svg") :]
 

@@ -1,6 +1,7 @@
 """Planted: what a world holds of known truth, beside what a finished run made of it."""
 
 from collections import Counter, defaultdict
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from jobs.run import Run
 from jobs.world import folder
 
 _ARRIVED = ("in shards", "over the caps", "dropped")
-_FATES = {
+_FATES: dict[str, Callable[[str], bool]] = {
     folder.ARRIVES: lambda fate: fate.startswith((*_ARRIVED, "not drawn")),
     folder.FAILS: lambda fate: not fate.startswith(_ARRIVED),
     folder.UNREAD: lambda fate: fate == "not ingested",

@@ -183,7 +183,10 @@ class TrainSettings(_Closed):
     log_every_steps: int = Field(default=10, gt=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
     workers: int = Field(default=2, ge=0)
-    """Processes that decode; the batches are the same for any number."""
+    """Threads that decode; the batches are the same for any number."""
+    cpu_threads: int = Field(default=0, ge=0)
+    """Threads of each operation on the CPU; 0 leaves it to torch. On a busy machine take fewer
+    than it has cores: an operation waits for its slowest thread."""
     seed: int = 0
 
 

@@ -118,8 +118,9 @@ samples_per_shard = {per_shard}
 
 [train]
 model = "tiny"
-batch_size = 128
-epochs = 12.0
+batch_size = 64
+epochs = 14.0
+cpu_threads = 1
 warmup_steps = 50
 merges = 2000
 save_every_steps = 200

@@ -158,6 +158,7 @@ samples_per_shard = 1000
 model = "tiny"
 batch_size = 128
 epochs = 10.0
+cpu_threads = 1
 warmup_steps = 50
 merges = 4000
 save_every_steps = 200

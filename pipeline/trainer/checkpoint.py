@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -46,6 +47,9 @@ class State:
     loss: float
     """Of the last step."""
     settings: dict[str, Any]
+
+
+_READER = TypeAdapter(State)
 
 
 def save(
@@ -84,12 +88,13 @@ def _all(folder: Path) -> list[Path]:
 def read_state(path: Path) -> State:
     """What the checkpoint at `path` says of itself, its files checked against their digests."""
     try:
-        told = json.loads((path / _STATE).read_text(encoding="utf-8"))
-        digests = told.pop("sha256")
-        state = State(**told)
+        text = (path / _STATE).read_text(encoding="utf-8")
+        digests = json.loads(text)["sha256"]
+        state = _READER.validate_json(text, strict=True)
         damaged = [name for name in (_MODEL, _OPTIMIZER) if _sha256(path / name) != digests[name]]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(path, repr(error)) from None
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        told = " ".join(str(error).split()[:20])
+        raise _damaged(path, f"{_STATE}: {told}") from None
     if damaged:
         raise _damaged(path, f"{' and '.join(damaged)} changed since it was written")
     return state
@@ -98,16 +103,19 @@ def read_state(path: Path) -> State:
 def load_model(path: Path) -> tuple[CLIP, State]:
     """The model of the checkpoint at `path`, on the CPU."""
     state = read_state(path)
-    model = CLIP(architecture(state.model), state.vocabulary)
+    # Nothing is allocated before the weights are known to be as large as the state says.
+    with torch.device("meta"):
+        model = CLIP(architecture(state.model), state.vocabulary)
     restore_model(path, model)
     return model, state
 
 
 def restore_model(path: Path, model: nn.Module) -> None:
     """Set the weights of `model` to those of the checkpoint at `path`."""
-    weights = _tensors(path / _MODEL)
-    _compare(path, weights, dict(model.state_dict()))
-    model.load_state_dict(weights)
+    weights, wanted = _tensors(path / _MODEL), model.state_dict()
+    _compare(path, weights, wanted)
+    is_empty = any(weight.is_meta for weight in wanted.values())
+    model.load_state_dict(weights, assign=is_empty)
 
 
 def restore_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:

@@ -7,6 +7,7 @@ writes  checkpoints, metrics.jsonl
 import json
 import math
 import time
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -86,6 +87,8 @@ def train(
     """Train to the end, from the newest checkpoint in `folder` if there is one."""
     # ---- what is trained, and from what ------------------------------------------------------
     arch, device = architecture(settings.model), device_of(settings.device)
+    if settings.cpu_threads:
+        torch.set_num_threads(settings.cpu_threads)
     batches = Batches(
         samples, tokenizer, settings.batch_size, arch.resolution, arch.context, settings.seed
     )
@@ -121,8 +124,9 @@ def train(
     # ---- the loop ----------------------------------------------------------------------------
     began = logged = time.perf_counter()
     waited, logged_step, done = 0.0, first, time.perf_counter()
-    with (folder / METRICS).open("a", encoding="utf-8") as metrics:
-        for batch in batches.between(first, steps, settings.workers):
+    coming = batches.between(first, steps, settings.workers)
+    with (folder / METRICS).open("a", encoding="utf-8") as metrics, closing(coming):
+        for batch in coming:
             waited += time.perf_counter() - done
             undecodable += len(batch.undecodable)
             lr = get_lr(batch.step, steps, settings.warmup_steps, peak)

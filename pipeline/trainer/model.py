@@ -50,7 +50,7 @@ ARCHITECTURES = {
     "ViT-B/16": Architecture(512, 224, (12,), 768, 16, 512),
     "ViT-L/14": Architecture(768, 224, (24,), 1024, 14, 768, learning_rate=4e-4),
     "ViT-L/14@336": Architecture(768, 336, (24,), 1024, 14, 768, learning_rate=2e-5),
-    "tiny": Architecture(128, 64, (4,), 128, 16, 128, 2, 32, learning_rate=1e-3),
+    "tiny": Architecture(128, 64, (4,), 128, 16, 128, 2, 32),
 }
 """The paper's nine models, and `tiny`, which learns on a laptop."""
 

@@ -12,6 +12,9 @@ from torch import Tensor
 
 Pixels = npt.NDArray[np.uint8]
 
+# Images are already decoded side by side; more threads within one would only wait for each other.
+cv2.setNumThreads(1)
+
 _MAX_PIXELS = 50_000_000
 """Larger images are refused before they are decoded."""
 

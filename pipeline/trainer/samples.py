@@ -6,7 +6,7 @@ changes a byte of it. In names of tensors: B batch, H height, W width, C channel
 
 import mmap
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -123,7 +123,7 @@ class Batches:
         draft.fill(range(self.batch_size))
         return draft.batch()
 
-    def between(self, first: int, last: int, workers: int) -> Iterator[Batch]:
+    def between(self, first: int, last: int, workers: int) -> Generator[Batch]:
         """The batches of steps `first` to `last`, without it, made ahead by `workers` threads.
 
         Threads are enough: images are decoded and resized outside the interpreter's lock.

@@ -61,6 +61,7 @@ def test_a_class_is_the_mean_direction_of_its_prompts_whatever_their_lengths():
         positional_embedding = torch.zeros(8, 1)
 
         def encode_text(self, tokens):
+            assert len(tokens) == 2
             return torch.tensor([[10.0, 0.0], [0.0, 0.1]])
 
     templates = ["a {}", "the {}"]

@@ -241,6 +241,20 @@ def test_another_model_s_weights_are_refused(trained):
         checkpoint.load_model(trained)
 
 
+@pytest.mark.parametrize("changes", [{"step": "3"}, {"model": ["tiny"]}, {"vocabulary": None}])
+def test_a_state_of_the_wrong_kind_is_refused(trained, changes):
+    _vouched_for(trained, **changes)
+    with pytest.raises(DamagedCheckpoint) as told:
+        checkpoint.load_model(trained)
+    assert "\n" not in str(told.value)
+
+
+def test_a_state_that_claims_a_giant_model_is_refused_before_memory_is_taken(trained):
+    _vouched_for(trained, vocabulary=10**12)
+    with pytest.raises(DamagedCheckpoint, match="another model's weights"):
+        checkpoint.load_model(trained)
+
+
 def test_weights_that_are_no_safetensors_are_refused_though_vouched_for(trained):
     (trained / "model.safetensors").write_bytes(pickle.dumps([1, 2, 3]))
     _vouched_for(trained)

@@ -125,3 +125,18 @@ def test_the_loss_is_computed_in_full_precision_from_halves():
         half = contrastive(image, text, scale)
     assert half.dtype == torch.float32
     torch.testing.assert_close(half, contrastive(image.float(), text.float(), scale))
+
+
+@pytest.mark.parametrize("patch", [None, 16])
+def test_half_precision_changes_an_embedding_only_a_little(patch):
+    layers = (1, 1, 1, 1) if patch is None else (2,)
+    width = 16 if patch is None else 64
+    torch.manual_seed(0)
+    model = CLIP(Architecture(32, 64, layers, width, patch, 64, 1, 8), 600).eval()
+    image, tokens = torch.randn(2, 3, 64, 64), torch.tensor([[598, 5, 599], [598, 7, 599]])
+    with torch.inference_mode():
+        full = model.encode_image(image), model.encode_text(tokens)
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model.encode_image(image), model.encode_text(tokens)
+    for a, b in zip(full, half, strict=True):
+        assert torch.cosine_similarity(a, b.float()).min() > 0.999

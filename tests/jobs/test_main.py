@@ -1,0 +1,92 @@
+"""jobs.__main__: what a person sees of mistakes."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import typer
+
+from jobs.__main__ import app, main
+from jobs.run import Run
+from jobs.walk import STAGES, RunIsBusy, alone
+from pipeline.settings import Settings
+
+
+def _wit(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "jobs", *words]
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, **(env or {})}
+    )
+
+
+def _told(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> str:
+    monkeypatch.setattr(sys, "argv", ["wit", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("toml", "told"),
+    [
+        ("", "derive.dumps is empty"),
+        ("[derive]\ndumps = ['/nowhere.xml']", "/nowhere.xml does not exist"),
+        ("[derive]\nmin_words = 3", "derive.min_words"),
+    ],
+)
+def test_a_mistake_is_one_line_without_a_traceback(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    toml: str,
+    told: str,
+) -> None:
+    (tmp_path / "a.toml").write_text(toml)
+    words = ("derive", "--run", str(tmp_path / "run"), "--config", str(tmp_path / "a.toml"))
+    lines = [line for line in _told(capsys, monkeypatch, *words).splitlines() if "wit:" in line]
+    assert len(lines) == 1
+    assert told in lines[0]
+
+
+def test_a_stage_without_its_inputs_names_the_stage_to_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.toml").write_text("")
+    config = ("--config", str(tmp_path / "a.toml"))
+    told = _told(capsys, monkeypatch, "match", "--run", str(tmp_path / "run"), *config)
+    assert "run `wit ingest" in told
+
+
+def test_java_that_is_missing_or_too_old_says_how_to_get_one(tmp_path: Path) -> None:
+    missing = _wit("java", env={"JAVA_HOME": str(tmp_path)})
+    assert missing.returncode == 2
+    assert "install Java 17 or newer" in missing.stderr
+    java = tmp_path / "bin" / "java"
+    java.parent.mkdir()
+    java.write_text("#!/bin/sh\necho 'openjdk version \"1.8.0_392\"' >&2\n")
+    java.chmod(0o755)
+    old = _wit("java", env={"JAVA_HOME": str(tmp_path)})
+    assert "is Java 8, Spark 4 needs 17" in old.stderr
+    assert "Traceback" not in missing.stderr + old.stderr
+
+
+def test_the_doctor_names_what_is_there() -> None:
+    told = _wit("doctor").stdout
+    for name in ("Python", "Java", "memory", "disk", "packages", "GPU"):
+        assert name in told
+
+
+def test_every_stage_has_its_verb_and_the_flags_are_few() -> None:
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for stage in STAGES:
+        flags = {flag for parameter in commands[stage.verb].params for flag in parameter.opts}
+        assert flags == {"--run", "--config", "--set", "--update", "--again"}
+
+
+def test_a_second_process_on_a_run_is_refused(tmp_path: Path) -> None:
+    run = Run(tmp_path, Settings())
+    with alone(run), pytest.raises(RunIsBusy, match="another `wit`"), alone(run):
+        pass

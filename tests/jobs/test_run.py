@@ -1,0 +1,91 @@
+"""jobs.run"""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+from pyspark.sql import SparkSession
+
+from jobs.run import CountsDisagree, Ledger, OtherSettings, Run
+from pipeline.errors import BadInput, MissingTable
+from pipeline.schemas import DEDUPED
+from pipeline.settings import Settings
+
+_ROWS = pa.table([["a", "b"]], schema=DEDUPED)
+
+
+def _run(tmp_path: Path) -> Run:
+    return Run(tmp_path, Settings())
+
+
+def test_rows_that_go_missing_stop_the_run(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    with run.stage("dedup", {}, {}), pytest.raises(CountsDisagree, match="3 rows came in"):
+        run.write_arrow("deduped", _ROWS, Ledger(rows_in=3, rows_out=2))
+    assert run.find_manifest("deduped") is None
+
+
+def test_a_table_without_a_manifest_does_not_exist(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    with run.stage("dedup", {}, {}):
+        run.write_arrow("deduped", _ROWS, Ledger(2, 2))
+    assert run.read_arrow("deduped").equals(_ROWS)
+    (run.path("deduped") / "_manifest.json").unlink()
+    with pytest.raises(MissingTable, match="run `wit dedup"):
+        run.read_arrow("deduped")
+
+
+def test_what_an_interrupted_stage_left_is_kept_only_for_the_same_inputs(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    for digest, is_kept in (("1", False), ("1", True), ("2", False)):
+        with run.stage("download", {}, {"drawn": digest}):
+            folder = run.begin("images", resume=True)
+            assert (folder / "00000.tar").exists() == is_kept
+            (folder / "00000.tar").write_bytes(b"half")
+
+
+def test_the_digest_of_a_table_is_that_of_its_making_and_not_of_its_time(tmp_path: Path) -> None:
+    run, digests = _run(tmp_path), []
+    for inputs in ({"a": "1"}, {"a": "1"}, {"a": "2"}):
+        with run.stage("dedup", {}, inputs):
+            run.write_arrow("deduped", _ROWS, Ledger(2, 2))
+        digests.append(run.manifest("deduped")["digest"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_drops_are_counted_by_reason_while_the_table_is_written(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    run = _run(tmp_path)
+    rows = [("a", None, 3), ("b", None, 1), ("c", "bad", 1), ("d", "bad", 4), ("e", "new", 1)]
+    frame = spark.createDataFrame(rows, "pair_id string, dropped_for string, rows long")
+    with run.stage("dedup", {}, {}):
+        run.write("deduped", frame, reasons=("bad", "never"))
+    manifest = run.manifest("deduped")
+    assert manifest["dropped"] == {"bad": 5, "duplicate": 2, "unnamed reason": 1}
+    assert (manifest["rows_in"], manifest["rows"]) == (10, 2)
+    assert sorted(row.pair_id for row in run.read("deduped").collect()) == ["a", "b"]
+
+
+def test_an_empty_table_is_a_table(spark: SparkSession, tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    with run.stage("dedup", {}, {}):
+        run.write("deduped", spark.createDataFrame([], "pair_id string"))
+    assert run.read("deduped").count() == 0
+    assert run.read_arrow("deduped").num_rows == 0
+
+
+def test_a_run_of_other_settings_is_not_taken_up_unasked(tmp_path: Path) -> None:
+    config, root = tmp_path / "a.toml", tmp_path / "run"
+    config.write_text("[balance]\nseed = 1")
+    Run.open(root, config, [])
+    assert Run.open(root, None, []).settings.balance.seed == 1
+    with pytest.raises(OtherSettings, match=r"balance\.seed.*--update"):
+        Run.open(root, config, ["balance.seed=2"])
+    assert Run.open(root, config, ["balance.seed=2"], update=True).settings.balance.seed == 2
+    assert Run.open(root, None, []).settings.balance.seed == 2
+
+
+def test_a_folder_that_is_no_run_says_how_to_begin_one(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="wit build --config"):
+        Run.open(tmp_path / "none", None, [])
