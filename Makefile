@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test demo real bench-walk clean
+.PHONY: help setup java check test demo real bench-walk docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,9 @@ real: setup java ## Build from real sources: make real DATA=folder
 
 bench-walk: setup java ## Pairs per second of every stage, over the demo
 	$(BIN)/python -m benchmarks.walk
+
+docs: setup ## Write docs/settings.md from the settings
+	$(BIN)/python -m jobs.reference
 
 clean: ## Remove the environment, runs and builds
 	rm -rf $(VENV) runs build

@@ -39,7 +39,13 @@ def write_page(run: Run, folder: Path, audited: pa.Table, lines: list[audit.Over
             for row in rows
         ]
         sets.append({"line": line, "pairs": pairs})
-    page = render("audit.html.j2", root=run.root.name, sets=sets, clip=audit.CLIP_REFERENCE)
+    page = render(
+        "audit.html.j2",
+        root=run.root.name,
+        sets=sets,
+        clip=audit.CLIP_REFERENCE,
+        confidence=run.settings.audit.confidence,
+    )
     (folder / "report.html").write_text(page, encoding="utf-8")
 
 

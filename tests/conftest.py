@@ -1,4 +1,4 @@
-"""One Spark session for all tests: one core, few partitions, scratch in a temporary folder."""
+"""One Spark session and one small world for all tests: few cores, few partitions."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,8 +6,15 @@ from pathlib import Path
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs import walk
+from jobs.run import Run
 from jobs.spark import session
+from jobs.world import World, make_world, serve
 from pipeline.settings import SparkSettings
+
+PAIRS = 300
+PORT = 18574
+SETS = ["train.epochs=1.0", "train.batch_size=32", "train.warmup_steps=2", "balance.seed=7"]
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +23,20 @@ def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     found = session(SparkSettings(master="local[2]", partitions=3, driver_memory="2g"), scratch)
     yield found
     found.stop()
+
+
+@pytest.fixture(scope="session")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    """A small web with planted trouble, and its server."""
+    made = make_world(tmp_path_factory.mktemp("world") / "web", PAIRS, port=PORT)
+    with serve(made.folder, made.port):
+        yield made
+
+
+@pytest.fixture(scope="session")
+def built(world: World, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished run in the small world."""
+    root = tmp_path_factory.mktemp("runs") / "first"
+    run = Run.open(root, world.settings, [*SETS, "spark.partitions=3"])
+    walk.build(run)
+    return run

@@ -16,9 +16,6 @@ from pipeline.download.reasons import FetchError, describe, message
 from pipeline.download.seam import Resizer
 from pipeline.settings import DownloadSettings
 
-# Pillow warns of large pictures when it opens them; ours are measured against our own limit.
-Image.MAX_IMAGE_PIXELS = None
-
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 _JPEGS = ("JPEG", "MPO")  # an MPO is a JPEG with more pictures behind its end
 _PLAIN_FORMATS = (*_JPEGS, "WEBP")
@@ -42,6 +39,8 @@ class PixelResizer(Resizer):  # type: ignore[misc]
             encode_format="jpg",
         )
         self._settings = settings
+        # Pillow warns of large pictures when it opens them; ours have their own limit.
+        Image.MAX_IMAGE_PIXELS = None
 
     def __call__(self, img_stream: BinaryIO, blurring_bbox_list: None = None) -> Resized:
         try:

@@ -8,40 +8,20 @@ import subprocess
 import sys
 import tarfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from pyspark.sql import SparkSession
+from conftest import SETS
 
 from jobs import follow, planted, report, status, walk
 from jobs.run import Run
 from jobs.train import VOCABULARY
-from jobs.world import World, make_world, serve
+from jobs.world import World
 from pipeline.ingest import links_in_wat
 from pipeline.schemas import SAMPLE_MEMBERS
 from pipeline.trainer import tokenizer
 from pipeline.trainer.samples import Batches, Samples
-
-_PAIRS = 300
-_PORT = 18574
-_SETS = ["train.epochs=1.0", "train.batch_size=32", "train.warmup_steps=2", "balance.seed=7"]
-
-
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    made = make_world(tmp_path_factory.mktemp("world"), _PAIRS, port=_PORT)
-    with serve(made.folder, made.port):
-        yield made
-
-
-@pytest.fixture(scope="module")
-def built(world: World, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    root = tmp_path_factory.mktemp("runs") / "first"
-    run = Run.open(root, world.settings, [*_SETS, "spark.partitions=3"])
-    walk.build(run)
-    return run
 
 
 def _shards(run: Run) -> dict[str, bytes]:
@@ -159,7 +139,7 @@ def _until_shards(run: Run) -> None:
 def test_other_numbers_of_partitions_give_the_same_bytes(
     built: Run, world: World, tmp_path: Path
 ) -> None:
-    run = Run.open(tmp_path / "other", world.settings, [*_SETS, "spark.partitions=7"])
+    run = Run.open(tmp_path / "other", world.settings, [*SETS, "spark.partitions=7"])
     _until_shards(run)
     assert _shards(run) == _shards(built)
 
@@ -168,7 +148,7 @@ def test_a_build_that_is_killed_halfway_goes_on_to_the_same_bytes(
     built: Run, world: World, tmp_path: Path
 ) -> None:
     root = tmp_path / "killed"
-    words = [f"--set={assignment}" for assignment in [*_SETS, "spark.master=local[2]"]]
+    words = [f"--set={assignment}" for assignment in [*SETS, "spark.master=local[2]"]]
     command = [sys.executable, "-m", "jobs", "build", "--run", str(root)]
     command += ["--config", str(world.settings), *words]
     with (tmp_path / "log").open("wb") as log:

@@ -17,17 +17,6 @@ def site() -> Iterator[Site]:
         yield site
 
 
-@pytest.fixture(scope="session")
-def spark(tmp_path_factory):
-    from jobs.spark import session
-    from pipeline.settings import SparkSettings
-
-    settings = SparkSettings(master="local[1]", partitions=1, driver_memory="1g")
-    spark = session(settings, tmp_path_factory.mktemp("scratch"))
-    yield spark
-    spark.stop()
-
-
 def test_each_raw_shard_is_one_task_and_an_empty_one_makes_no_file(
     spark, site: Site, tmp_path: Path
 ) -> None:

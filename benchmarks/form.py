@@ -1,0 +1,95 @@
+"""The form of a benchmark: figures side by side, as a table and as build/benchmarks/NAME.json."""
+
+import json
+import resource
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+RESULTS = Path(__file__).parent.parent / "build" / "benchmarks"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One line: a rate or a ratio of ours, and of the peer where there is one."""
+
+    figure: str
+    ours: float
+    unit: str
+    peer: float | None = None
+    peer_name: str | None = None
+    """With its version."""
+    goal: float | None = None
+    """The least ratio of ours to the peer's; without a peer, the least figure of ours."""
+
+    @property
+    def ratio(self) -> float | None:
+        return self.ours / self.peer if self.peer else None
+
+    @property
+    def met(self) -> bool | None:
+        if self.goal is None:
+            return None
+        return (self.ratio if self.peer else self.ours) >= self.goal  # type: ignore[operator]
+
+
+def cpu_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of this process and its ended children while `work` runs."""
+
+    def spent() -> float:
+        usages = [
+            resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+        ]
+        return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+    before = spent()
+    work()
+    return spent() - before
+
+
+def wall_seconds(work: Callable[[], object]) -> float:
+    """Seconds on the clock, for work that waits."""
+    before = time.perf_counter()
+    work()
+    return time.perf_counter() - before
+
+
+def alternate(
+    contenders: dict[str, Callable[[], object]],
+    *,
+    rounds: int = 5,
+    measure: Callable[[Callable[[], object]], float] = cpu_seconds,
+) -> dict[str, float]:
+    """The median seconds of each contender, run in turn so that a drift of the machine hits all."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for _ in range(rounds):
+        for name, work in contenders.items():
+            seconds[name].append(measure(work))
+    return {name: statistics.median(spent) for name, spent in seconds.items()}
+
+
+def publish(name: str, figures: list[Figure]) -> None:
+    """Print the table and write the JSON."""
+    table = Table(title=f"bench-{name}", title_justify="left")
+    for column in ("figure", "ours", "peer", "unit", "ratio", "goal", "met"):
+        table.add_column(column, justify="left" if column in ("figure", "unit") else "right")
+    for figure in figures:
+        peer = "" if figure.peer is None else f"{figure.peer:,.1f} ({figure.peer_name})"
+        table.add_row(
+            figure.figure,
+            f"{figure.ours:,.1f}",
+            peer,
+            figure.unit,
+            "" if figure.ratio is None else f"{figure.ratio:.2f}x",
+            "" if figure.goal is None else f"{figure.goal:g}",
+            {None: "", True: "yes", False: "NO"}[figure.met],
+        )
+    Console(highlight=False, width=140).print(table)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    told = [{**asdict(f), "ratio": f.ratio, "met": f.met} for f in figures]
+    (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
