@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "_manifest.json"
 _SETTINGS = "run.toml"
+_MAY_BE_EMPTY = ("overlaps", "dropped", "coverage", "audit", "scores")
 
 
 class CountsDisagree(WitError):
@@ -196,9 +197,18 @@ class Run:
         return folder
 
     def finish(self, table: str, ledger: Ledger) -> None:
-        """Check the ledger and write the manifest: from here on the table exists."""
+        """Check the ledger and write the manifest: from here on the table exists.
+
+        Raises BadInput when nothing is left of a table that later stages cannot do without.
+        """
         ledger.check(table)
         stage = self._current()
+        if not ledger.rows_out and table not in _MAY_BE_EMPTY:
+            reasons = ", ".join(f"{why} {n:,}" for why, n in ledger.dropped.items())
+            raise BadInput(
+                f"{table}: none of {ledger.rows_in:,} rows is left{reasons and f' ({reasons})'}: "
+                f"change the sources or the settings that {stage.name} reads, then add --update"
+            )
         identity = {
             **stage.identity,
             "table": table,

@@ -8,7 +8,7 @@ from pyspark.sql import SparkSession
 
 from jobs.run import CountsDisagree, Ledger, OtherSettings, Run
 from pipeline.errors import BadInput, MissingTable
-from pipeline.schemas import DEDUPED
+from pipeline.schemas import DEDUPED, DROPPED
 from pipeline.settings import Settings
 
 _ROWS = pa.table([["a", "b"]], schema=DEDUPED)
@@ -67,12 +67,26 @@ def test_drops_are_counted_by_reason_while_the_table_is_written(
     assert sorted(row.pair_id for row in run.read("deduped").collect()) == ["a", "b"]
 
 
-def test_an_empty_table_is_a_table(spark: SparkSession, tmp_path: Path) -> None:
+def test_a_table_of_findings_may_be_empty_and_is_a_table(
+    spark: SparkSession, tmp_path: Path
+) -> None:
     run = _run(tmp_path)
+    names = ", ".join(f"{name} string" for name in DROPPED.names[:-1])
     with run.stage("dedup", {}, {}):
-        run.write("deduped", spark.createDataFrame([], "pair_id string"))
-    assert run.read("deduped").count() == 0
-    assert run.read_arrow("deduped").num_rows == 0
+        run.write("dropped", spark.createDataFrame([], f"{names}, distance int"))
+    assert run.read("dropped").count() == 0
+    assert run.read_arrow("dropped").num_rows == 0
+
+
+def test_a_stage_that_leaves_nothing_stops_and_says_why(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    nothing = _ROWS.slice(0, 0)
+    with (
+        run.stage("dedup", {}, {}),
+        pytest.raises(BadInput, match=r"none of 3 rows is left \(no url 3\)"),
+    ):
+        run.write_arrow("deduped", nothing, Ledger(3, 0, {"no url": 3}))
+    assert run.find_manifest("deduped") is None
 
 
 def test_a_run_of_other_settings_is_not_taken_up_unasked(tmp_path: Path) -> None:
