@@ -1,6 +1,7 @@
 """The command `wit`."""
 
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -129,6 +130,7 @@ def real(
 
 def main() -> None:
     """Run the command; a user's mistake is one line and exit code 2."""
+    signal.signal(signal.SIGINT, _interrupted)
     try:
         app()
     except WitError as error:
@@ -140,9 +142,12 @@ def main() -> None:
             raise
         print(f"wit: {told}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("wit: interrupted; `wit build` goes on where it stopped", file=sys.stderr)
-        sys.exit(130)
+
+
+def _interrupted(*_: object) -> None:
+    """Typer ends on an interrupt without a word."""
+    print("\nwit: interrupted; `wit build` goes on where it stopped", file=sys.stderr)
+    raise KeyboardInterrupt
 
 
 def _told_by_worker(error: Exception) -> str | None:
@@ -150,7 +155,13 @@ def _told_by_worker(error: Exception) -> str | None:
     if not type(error).__module__.startswith(("pyspark.", "py4j.")):
         return None
     found = re.search(r"^pipeline\.errors\.\w+: (.*)$", str(error), re.MULTILINE)
-    return found[1] if found else None
+    if found:
+        return found[1]
+    # A source that breaks off in its middle is met by Spark alone, long after it was opened.
+    unread = re.search(r"FAILED_READ_FILE\S*\].*?(?:file|path):?\s*(\S+)", str(error))
+    if unread:
+        return f"{unread[1]} cannot be read to its end: fetch or write it again"
+    return None
 
 
 if __name__ == "__main__":

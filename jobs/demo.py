@@ -16,6 +16,10 @@ class PlantedNotFound(WitError):
     """The run made something else of the planted than it must."""
 
 
+class OtherWorld(WitError):
+    """The world beside the run is not the one that was asked for."""
+
+
 def main(root: Path, pairs: int, sets: list[str]) -> None:
     """Make the world beside the run, build in it, and check the outcome."""
     world_folder = root.with_name(f"{root.name}-world")
@@ -61,5 +65,10 @@ def _world(folder: Path, make: Callable[[], World], settings: str, pairs: int) -
         if told["pairs"] == pairs:
             port = int(told["base"].rpartition(":")[2])
             return World(folder.resolve(), port, folder.resolve() / settings, told)
+        raise OtherWorld(
+            f"{folder} is a world of {told['pairs']} pairs, not of {pairs}: name another --run, or "
+            f"remove {folder} and the run beside it"
+        )
+    # Without its truth, which is written last, a world was never whole.
     shutil.rmtree(folder, ignore_errors=True)
     return make()

@@ -35,6 +35,8 @@ def main(run: Run) -> None:
         offered["wordnet"] = [(name, None) for name in wordnet.synset_names(settings.wordnet)]
     counts.unpersist()
     pages.unpersist()
-    table, rows_in, dropped = combine.combine(offered, settings.max_queries)
+    table, rows_in, dropped = combine.combine(
+        offered, settings.max_queries, settings.max_query_tokens
+    )
     notes["offered"] = {source: len(entries) for source, entries in offered.items()}
     run.write_arrow("queries", table, Ledger(rows_in, table.num_rows, dropped, notes))

@@ -20,5 +20,7 @@ def main(run: Run) -> None:
         "task_seconds": round(sums.task_seconds, 3),
         "failures_by_host": sums.worst_hosts,
     }
-    rows_in = run.manifest("drawn")["rows"]
-    run.finish("images", Ledger(rows_in, sums.successes, dict(sums.reasons), notes))
+    ledger = Ledger(
+        run.rows("drawn"), sums.successes, dict(sums.reasons), notes, content=sums.content
+    )
+    run.finish("images", ledger)

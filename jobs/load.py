@@ -15,7 +15,8 @@ from pipeline.settings import Settings
 def load(config: Path | None, sets: list[str]) -> Settings:
     """The settings of `config`, with each `section.key=value` of `sets` laid over them.
 
-    Relative paths in the file are taken from the working directory, as on a command line.
+    Relative paths are taken from the working directory, as on a command line, and made absolute:
+    a run goes on from anywhere.
     """
     tree: dict[str, Any] = {}
     if config is not None:
@@ -23,11 +24,26 @@ def load(config: Path | None, sets: list[str]) -> Settings:
             tree = tomllib.loads(config.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise BadInput(f"{config} does not exist: name a settings file with --config") from None
+        except OSError as error:
+            raise BadInput(f"{config} cannot be read: {error.strerror}") from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"{config} is not TOML: {error}") from None
     for assignment in sets:
         _lay(tree, assignment)
-    return parse(tree, origin=str(config or "--set"))
+    settings = parse(tree, origin=str(config or "--set"))
+    return parse(_absolute(settings.model_dump()), origin=str(config or "--set"))
+
+
+_PATHS = ("dumps", "pageviews", "wordnet", "wats", "path", "vocabulary")
+
+
+def _absolute(tree: Any, key: str = "") -> Any:
+    """`tree` with every path made absolute."""
+    if isinstance(tree, dict):
+        return {name: _absolute(value, name) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [_absolute(value, key) for value in tree]
+    return str(Path(tree).absolute()) if key in _PATHS and isinstance(tree, str) else tree
 
 
 def parse(tree: Mapping[str, Any], *, origin: str) -> Settings:

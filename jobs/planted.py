@@ -10,13 +10,48 @@ from jobs.world import folder
 
 _ARRIVED = ("in shards", "over the caps", "dropped")
 _FATES: dict[str, Callable[[str], bool]] = {
-    folder.ARRIVES: lambda fate: fate.startswith((*_ARRIVED, "not drawn")),
+    folder.ARRIVES: lambda fate: fate in ("in shards", "over the caps", "not drawn"),
     folder.FAILS: lambda fate: not fate.startswith(_ARRIVED),
     folder.UNREAD: lambda fate: fate == "not ingested",
     folder.UNMATCHED: lambda fate: fate in ("not matched", "not ingested"),
     folder.DROPPED: lambda fate: fate.startswith("dropped") or not fate.startswith(_ARRIVED),
+    folder.SERVED: lambda fate: not fate.startswith("failed"),
     folder.MEASURED: lambda fate: fate.startswith("dropped"),
 }
+
+
+_BECAUSE = {
+    "bomb": "failed: too many pixels",
+    "dead_404": "failed: not found",
+    "dead_410": "failed: gone",
+    "error_500": "failed: server error",
+    "forbidden_host": "failed: forbidden address",
+    "html_as_jpeg": "failed: undecodable",
+    "html_page": "failed: not an image",
+    "huge_body": "failed: too large",
+    "opt_out": "failed: opted out",
+    "placeholder": "dropped: placeholder",
+    "redirect_forbidden": "failed: forbidden address",
+    "redirect_loop": "failed: too many redirects",
+    "rot_404": "failed: not found",
+    "rot_page": "failed: not an image",
+    "short_body": "failed: truncated",
+    "stall_drip": "failed: timeout",
+    "stall_silent": "failed: timeout",
+    "stall_stall": "failed: timeout",
+    "too_long": "failed: aspect ratio",
+    "too_small": "failed: too small",
+    "truncated_jpeg": "failed: truncated",
+}
+"""The fate of a kind that has only one, when it comes as far as the download."""
+_BEFORE = ("not ingested", "not matched", "not drawn")
+
+
+def _is_as_planted(kind: str, expect: str, fate: str) -> bool:
+    because = "dropped: evaluation overlap" if kind.startswith("leak_") else _BECAUSE.get(kind)
+    if because is not None and fate not in _BEFORE and expect != folder.MEASURED:
+        return fate == because
+    return _FATES[expect](fate)
 
 
 @dataclass(frozen=True)
@@ -66,7 +101,7 @@ def compare(run: Run, truth: dict[str, Any]) -> list[Line]:
         if expect == folder.CUT:
             lines.append(_cut(run, truth, became))
             continue
-        found = sum(count for word, count in became.items() if _FATES[expect](word))
+        found = sum(n for word, n in became.items() if _is_as_planted(kind, expect, word))
         is_ok = found == len(urls) or expect == folder.MEASURED
         lines.append(Line(kind, len(urls), found, expect, dict(became.most_common()), is_ok))
     lines.append(_copies(fate, truth))

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from jobs import planted, walk
-from jobs.demo import build_in, tell
+from jobs.demo import OtherWorld, build_in, tell
 from jobs.world import World, make_real
 from jobs.world.folder import TRUTH
 
@@ -21,10 +21,19 @@ def main(root: Path, data: Path, wordnet: Path, sets: list[str]) -> None:
 
 
 def _world(folder: Path, data: Path, wordnet: Path) -> World:
-    truth, settings = folder / TRUTH, folder / "real.toml"
+    truth, settings, source = folder / TRUTH, folder / "real.toml", folder / "source.txt"
+    named = f"{data.resolve()} and {wordnet.resolve()}"
     if truth.exists() and settings.exists():
         told = json.loads(truth.read_text(encoding="utf-8"))
+        laid_out = source.read_text(encoding="utf-8") if source.exists() else "nothing"
+        if laid_out != named:
+            raise OtherWorld(
+                f"{folder} was laid out from {laid_out}, not from {named}: name another --run, or "
+                f"remove {folder} and the run beside it"
+            )
         port = int(told["base"].rpartition(":")[2])
         return World(folder.resolve(), port, settings.resolve(), told)
     shutil.rmtree(folder, ignore_errors=True)
-    return make_real(folder, data, wordnet=wordnet)
+    world = make_real(folder, data, wordnet=wordnet)
+    source.write_text(named, encoding="utf-8")
+    return world

@@ -180,7 +180,7 @@ def _scores(run: Run) -> dict[str, Any]:
     for name, evalset in told["sets"].items():
         zero_shot, probe = evalset["zero_shot"], evalset.get("linear_probe") or {}
         measured = [(f"zero-shot, {part}", zero_shot[part]) for part in ("all", "clean", "overlap")]
-        measured.append(("linear probe", probe))
+        measured.append(("linear probe", probe.get("all", {})))
         for label, score in measured:
             if score.get("accuracy") is not None:
                 lines.append(

@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs import load
+from jobs.lock import alone
 from jobs.progress import Progress
 from jobs.stamps import code_version, digest
 from pipeline.errors import BadInput, MissingTable, WitError
@@ -52,6 +53,9 @@ class Ledger:
     rows_out: int
     dropped: dict[str, int] = field(default_factory=dict)
     notes: dict[str, Any] = field(default_factory=dict)
+    content: str = ""
+    """What the table is known by, where its inputs and settings do not fix its content: a download
+    depends on the web, a training on the machine."""
 
     def check(self, table: str) -> None:
         told = self.rows_out + sum(self.dropped.values())
@@ -86,7 +90,8 @@ class Run:
                 )
             settings = load.load(config, sets)
             root.mkdir(parents=True, exist_ok=True)
-            _write_whole(kept, load.dump(settings))
+            with alone(root):
+                _write_whole(kept, load.dump(settings))
             return cls(root, settings)
         old = load.load(kept, [])
         if config is None and not sets:
@@ -99,7 +104,8 @@ class Run:
                 "take the new ones and redo what they change, or name another --run"
             )
         if changed:
-            _write_whole(kept, load.dump(settings))
+            with alone(root):
+                _write_whole(kept, load.dump(settings))
         return cls(root, settings)
 
     # -- where things lie ------------------------------------------------------------------
@@ -170,9 +176,11 @@ class Run:
     # -- writing ---------------------------------------------------------------------------
 
     @contextmanager
-    def stage(self, name: str, settings: Any, inputs: Mapping[str, str]) -> Iterator[None]:
-        """What is written inside is written by stage `name`, from `inputs`."""
-        self._stage = _Stage(name, settings, dict(inputs), time.monotonic())
+    def stage(
+        self, name: str, settings: Any, inputs: Mapping[str, str], *, again: bool = False
+    ) -> Iterator[None]:
+        """What is written inside is written by stage `name`; all of it anew, if `again`."""
+        self._stage = _Stage(name, settings, dict(inputs), time.monotonic(), again)
         try:
             with self.progress.stage(name):
                 yield
@@ -189,7 +197,8 @@ class Run:
         begun = folder / "_begun.json"
         mark = json.dumps(self._current().identity, sort_keys=True)
         (folder / MANIFEST).unlink(missing_ok=True)
-        is_same = resume and begun.exists() and begun.read_text() == mark
+        may_resume = resume and not self._current().again
+        is_same = may_resume and begun.exists() and begun.read_text() == mark
         if not is_same and folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -215,6 +224,7 @@ class Run:
             "rows": ledger.rows_out,
             "rows_in": ledger.rows_in,
             "dropped": dict(sorted(ledger.dropped.items())),
+            "content": ledger.content,
         }
         manifest = {
             **identity,
@@ -274,6 +284,7 @@ class _Stage:
     settings: Any
     inputs: dict[str, str]
     began: float
+    again: bool
 
     @property
     def identity(self) -> dict[str, Any]:

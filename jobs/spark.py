@@ -5,7 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,8 +42,10 @@ def java_version() -> int:
     return version
 
 
-def session(settings: SparkSettings, scratch: Path) -> SparkSession:
-    """The session of this process, started when there is none."""
+def session(
+    settings: SparkSettings, scratch: Path, more: Mapping[str, str] | None = None
+) -> SparkSession:
+    """The session of this process, started when there is none; `more` is laid over its options."""
     java_version()
     # Spark's workers take `python3` from PATH unless told: it may lack our packages.
     os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
@@ -59,6 +61,7 @@ def session(settings: SparkSettings, scratch: Path) -> SparkSession:
         "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
         "spark.ui.showConsoleProgress": "false",
+        **(more or {}),
     }
     for key, value in options.items():
         builder = builder.config(key, value)

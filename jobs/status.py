@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from jobs.run import Run
-from jobs.walk import STAGES
+from jobs.walk import STAGES, stale
 
 
 def show(run: Run) -> None:
@@ -24,8 +24,8 @@ def show(run: Run) -> None:
         ("dropped", "left"),
     ):
         grid.add_column(name, justify=justify)  # type: ignore[arg-type]
+    waiting = stale(run)
     for stage in STAGES:
-        fresh = stage.is_fresh(run)
         for table in stage.writes:
             manifest = run.find_manifest(table)
             if manifest is None:
@@ -35,15 +35,15 @@ def show(run: Run) -> None:
             dropped = ", ".join(f"{why} {n:,}" for why, n in manifest["dropped"].items())
             grid.add_row(
                 table,
-                "ready" if fresh else "stale",
+                "stale" if stage in waiting else "ready",
                 f"{manifest['rows_in']:,}",
                 f"{manifest['rows']:,}",
                 f"{manifest['seconds']:,.1f}",
                 dropped,
             )
     console.print(grid)
-    waiting = [stage.verb for stage in STAGES if not stage.is_fresh(run)]
     if waiting:
-        console.print(f"next: wit build --run {run.root}   ({', '.join(waiting)})")
+        verbs = ", ".join(stage.verb for stage in waiting)
+        console.print(f"next: wit build --run {run.root}   ({verbs})")
     else:
         console.print(f"all ready; the report is {run.root / 'report.html'}")

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from jobs.run import Ledger, Run
-from pipeline.trainer import tokenizer
+from pipeline.trainer import checkpoint, tokenizer
 from pipeline.trainer.loop import steps_in, train
 from pipeline.trainer.samples import Samples
 
@@ -26,7 +26,11 @@ def main(run: Run) -> None:
         "vocabulary": cutter.vocabulary,
         "undecodable": trained.undecodable,
     }
-    run.finish("checkpoints", Ledger(len(samples), len(samples), notes=notes))
+    newest = checkpoint.latest(folder)
+    content = "" if newest is None else checkpoint.digest(newest)
+    run.finish(
+        "checkpoints", Ledger(run.rows("shards"), len(samples), notes=notes, content=content)
+    )
 
 
 def _tokenizer(run: Run, kept: Path) -> tokenizer.Tokenizer:

@@ -1,12 +1,11 @@
 """The walk: every stage, what it reads and writes, and whether it must be run again."""
 
-import fcntl
 import importlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.lock import alone
 from jobs.run import Run
 from jobs.stamps import stamp
 from pipeline.errors import WitError
@@ -31,16 +30,15 @@ class Stage:
     """Files from outside the run that it reads."""
 
     def settings(self, settings: Settings) -> dict[str, Any]:
-        tree = settings.model_dump(mode="json")
-        return {section: tree[section] for section in self.sections}
+        return {section: _that_matters(getattr(settings, section)) for section in self.sections}
 
     def inputs(self, run: Run) -> dict[str, str]:
         """The digest of every table and the stamp of every source it reads.
 
         Raises MissingTable when a table is not there yet.
         """
-        tables = {table: str(run.manifest(table)["digest"]) for table in self.reads}
-        return tables | {path: stamp(path) for path in self.sources(run.settings)}
+        tables = {f"table {name}": str(run.manifest(name)["digest"]) for name in self.reads}
+        return tables | {f"file {path}": stamp(path) for path in self.sources(run.settings)}
 
     def is_fresh(self, run: Run) -> bool:
         """Whether its tables exist and were made from these settings and inputs."""
@@ -55,12 +53,19 @@ class Stage:
             for manifest in manifests[: len(self.writes)]
         )
 
-    def make(self, run: Run) -> None:
-        """Run the job; its tables are written again, whether fresh or not."""
+    def make(self, run: Run, *, again: bool = False) -> None:
+        """Run the job. What an interrupted one left is taken up, unless `again`."""
         inputs = self.inputs(run)
         job = importlib.import_module(self.module)
-        with run.stage(self.verb, self.settings(run.settings), inputs):
+        with run.stage(self.verb, self.settings(run.settings), inputs, again=again):
             job.main(run)
+
+
+def _that_matters(section: Any) -> Any:
+    """A section of the settings without the keys that only change its pace."""
+    if isinstance(section, list):
+        return [_that_matters(entry) for entry in section]
+    return section.model_dump(mode="json", exclude=set(section.pace))
 
 
 def _evalset_paths(settings: Settings) -> list[str]:
@@ -84,7 +89,7 @@ def _vocabulary(settings: Settings) -> list[str]:
 STAGES = (
     Stage("derive", "jobs.derive", (), ("queries",), ("derive",), _derive_sources),
     Stage("ingest", "jobs.ingest", (), ("candidates",), ("ingest",), _ingest_sources),
-    Stage("match", "jobs.match", ("candidates", "queries"), ("matched",), ("match",)),
+    Stage("match", "jobs.match", ("candidates", "queries"), ("matched",), ()),
     Stage("draw", "jobs.draw", ("matched",), ("drawn",), ("balance",)),
     Stage("download", "jobs.download", ("drawn",), ("images",), ("download",)),
     Stage(
@@ -131,42 +136,46 @@ STAGES = (
 """Every stage, in order."""
 
 
-class RunIsBusy(WitError):
-    """Another process works on the run directory."""
+class OutOfDate(WitError):
+    """A stage was asked for whose inputs are out of date."""
 
 
-@contextmanager
-def alone(run: Run) -> Iterator[None]:
-    """Hold the run directory: a second process is refused."""
-    with (run.root / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise RunIsBusy(
-                f"{run.root} is being worked on by another `wit`: wait for it to end"
-            ) from None
-        yield
+def stale(run: Run) -> list[Stage]:
+    """The stages that are missing or out of date, with all that read from them."""
+    found: list[Stage] = []
+    for stage in STAGES:
+        unsure = {table for earlier in found for table in earlier.writes}
+        if unsure.intersection(stage.reads) or not stage.is_fresh(run):
+            found.append(stage)
+    return found
 
 
 def build(run: Run, *, again: bool = False) -> None:
     """Every stage that is missing or stale, in order."""
-    with alone(run):
+    with alone(run.root):
         for stage in STAGES:
             if not again and stage.is_fresh(run):
                 run.progress.say(f"{stage.verb}: up to date")
             else:
-                stage.make(run)
+                stage.make(run, again=again)
         report(run)
 
 
 def one(run: Run, verb: str, *, again: bool = False) -> None:
-    """One stage, from the tables that are there."""
+    """One stage. Raises MissingTable or OutOfDate when another must come first."""
     stage = next(stage for stage in STAGES if stage.verb == verb)
-    with alone(run):
+    with alone(run.root):
+        stage.inputs(run)
+        for earlier in stale(run):
+            if set(earlier.writes).intersection(stage.reads):
+                raise OutOfDate(
+                    f"{' and '.join(earlier.writes)} are out of date: run "
+                    f"`wit {earlier.verb} --run {run.root}` first, or `wit build`"
+                )
         if not again and stage.is_fresh(run):
             run.progress.say(f"{verb}: up to date (--again makes it once more)")
         else:
-            stage.make(run)
+            stage.make(run, again=again)
         report(run)
 
 

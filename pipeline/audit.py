@@ -7,6 +7,7 @@ CLIP section 5 reports, for each evaluation set, the share of its images that th
 """
 
 from dataclasses import asdict, dataclass
+from math import expm1, log1p
 from typing import Any
 
 import pyarrow as pa
@@ -81,7 +82,7 @@ def summary(
                 candidates=len({r["eval_id"] for r in of_set} - overlapping),
                 removed_pairs=len({r["pair_id"] for r in sure if r["removed"]}),
                 leaked_pairs=len({r["pair_id"] for r in sure} & in_shards),
-                curve=_curve(of_set, counts["hashes"] * corpus_images, dedup.candidate_distance),
+                curve=_curve(of_set, counts, corpus_images, dedup.candidate_distance),
             )
         )
     return lines
@@ -95,8 +96,12 @@ def interval(successes: int, trials: int, confidence: float) -> tuple[float, flo
     return float(found.low), float(found.high)
 
 
-def _curve(rows: list[dict[str, Any]], comparisons: int, radius: int) -> list[dict[str, float]]:
+def _curve(
+    rows: list[dict[str, Any]], counts: dict[str, int], corpus_images: int, radius: int
+) -> list[dict[str, float]]:
     """Evaluation images with something within each distance, and how many chance alone brings."""
+    images = max(1, counts["images"])
+    comparisons = corpus_images * counts["hashes"] / images
     nearest: dict[str, int] = {}
     for row in rows:
         near = row["phash_distance"]
@@ -105,7 +110,7 @@ def _curve(rows: list[dict[str, Any]], comparisons: int, radius: int) -> list[di
         {
             "distance": distance,
             "images": sum(near <= distance for near in nearest.values()),
-            "expected_by_chance": comparisons * _false_positives(distance),
+            "expected_by_chance": images * -expm1(comparisons * log1p(-_false_positives(distance))),
         }
         for distance in range(radius + 1)
     ]

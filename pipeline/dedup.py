@@ -3,10 +3,11 @@
 reads   images, fingerprints
 writes  overlaps, dropped, deduped
 
-The cascade: pHash within 8 bits proposes, PDQ confirms; images too flat for PDQ count only when
-their pixels are equal. Thresholds and their measured error rates: docs/decisions.md.
+The cascade: equal bytes or pixels decide; else pHash within 8 bits proposes and PDQ confirms,
+unless one of the two is too flat for PDQ. Thresholds and error rates: docs/decisions.md.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
@@ -77,13 +78,15 @@ def overlaps(fingerprints: DataFrame, settings: DedupSettings) -> DataFrame:
     reference = _collected(fingerprints.where(F.col("source") != "corpus"))
     shared = fingerprints.sparkSession.sparkContext.broadcast(reference)
     corpus = fingerprints.where(F.col("source") == "corpus")
-    corpus = corpus.select("id", "phash", "pdq", "quality", "pixels_sha256")
+    corpus = corpus.select("id", "phash", "pdq", "quality", "sha256", "pixels_sha256")
 
     def search_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         known = shared.value
         index = HammingIndex(known["phash"], settings.candidate_distance)
+        same = _places(known)
         for batch in batches:
-            yield _overlaps_in(_columns(pa.Table.from_batches([batch])), known, index, settings)
+            rows = _columns(pa.Table.from_batches([batch]))
+            yield _overlaps_in(rows, known, index, same, settings)
 
     return corpus.mapInArrow(search_batches, _OVERLAPS_DDL)
 
@@ -104,35 +107,51 @@ def _columns(table: pa.Table) -> dict[str, Any]:
     return columns
 
 
+def _places(known: dict[str, Any]) -> dict[str, list[int]]:
+    """Where each digest of bytes or of pixels stands among the evaluation images."""
+    places: dict[str, list[int]] = defaultdict(list)
+    for column in ("sha256", "pixels_sha256"):
+        for place, digest in enumerate(known[column]):
+            if digest is not None:
+                places[digest].append(place)
+    return places
+
+
 def _overlaps_in(
-    corpus: dict[str, Any], known: dict[str, Any], index: HammingIndex, settings: DedupSettings
+    corpus: dict[str, Any],
+    known: dict[str, Any],
+    index: HammingIndex,
+    same: dict[str, list[int]],
+    settings: DedupSettings,
 ) -> pa.RecordBatch:
-    query, hashed, phash = index.search(corpus["phash"])
-    pdq = pdq_distance(corpus["pdq"][query], known["pdq"][hashed])
-    quality = np.minimum(corpus["quality"][query], known["quality"][hashed])
+    query, hashed, _ = index.search(corpus["phash"])
+    near = set(zip(query.tolist(), hashed.tolist(), strict=True))
+    # The same file is the same image, however little its hashes say: stored images are encoded
+    # anew, and the hashes of a smooth one do not survive that.
+    equal = {
+        (q, h)
+        for column in ("sha256", "pixels_sha256")
+        for q, digest in enumerate(corpus[column])
+        for h in same.get(digest, ())
+    }
     best: dict[tuple[str, str, str], tuple[Any, ...]] = {}
-    for q, h, near, far, sure in zip(query, hashed, phash, pdq, quality, strict=True):
-        is_same = corpus["pixels_sha256"][q] == known["pixels_sha256"][h]
-        verdict = verdict_of(int(near), int(far), int(sure), is_same, settings)
-        row = (
-            corpus["id"][q],
-            known["source"][h],
-            known["id"][h],
-            known["variant"][h],
-            int(near),
-            int(far),
-            verdict,
-        )
-        key, order = row[:3], ("overlap", "candidate", "undecidable").index(verdict)
-        if key not in best or (order, far, near) < best[key][0]:
-            best[key] = ((order, far, near), row)
+    for q, h in sorted(near | equal):
+        phash = int(np.bitwise_count(corpus["phash"][q] ^ known["phash"][h]))
+        pdq = int(pdq_distance(corpus["pdq"][q], known["pdq"][h]))
+        quality = int(min(corpus["quality"][q], known["quality"][h]))
+        verdict = verdict_of(phash, pdq, quality, (q, h) in equal, settings)
+        key = (corpus["id"][q], known["source"][h], known["id"][h])
+        row = (*key, known["variant"][h], phash, pdq, verdict)
+        order = (("overlap", "candidate", "undecidable").index(verdict), pdq, phash)
+        if key not in best or order < best[key][0]:
+            best[key] = (order, row)
     rows = [row for _, row in best.values()]
     columns = [pa.array([r[i] for r in rows], f.type) for i, f in enumerate(OVERLAPS)]
     return pa.RecordBatch.from_arrays(columns, names=OVERLAPS.names)
 
 
 def verdict_of(phash: int, pdq: int, quality: int, is_same: bool, settings: DedupSettings) -> str:
-    """What two distances, the lower quality, and equal pixels say of two images."""
+    """What two distances, the lower quality, and equal bytes or pixels say of two images."""
     if is_same:
         return "overlap"
     if quality < settings.min_quality:

@@ -21,7 +21,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipeline import evalsets
+from pipeline import evalsets, tars
 from pipeline.schemas import FINGERPRINTS
 from pipeline.settings import EvalSet, FingerprintSettings
 
@@ -134,9 +134,7 @@ def corpus(images: DataFrame, folder: str) -> DataFrame:
 
 def read_image(folder: str, row: dict[str, Any]) -> bytes:
     """The bytes of one image, from its raw shard."""
-    with Path(folder, f"{row['raw_shard']:05d}.tar").open("rb") as tar:
-        tar.seek(row["offset"])
-        return tar.read(row["bytes"])
+    return tars.read(Path(folder, f"{row['raw_shard']:05d}.tar"), row["offset"], row["bytes"])
 
 
 def evaluation(

@@ -120,19 +120,36 @@ def table_links(spark: SparkSession, source: TableSource) -> DataFrame:
     files = [file for file in files if file.is_file()]
     if not files:
         raise BadInput(f"ingest.tables: no parquet file at {path}: correct the path")
-    try:
-        names = pq.read_schema(files[0]).names
-    except (OSError, pa.ArrowInvalid) as error:
-        raise BadInput(f"ingest.tables: {files[0]} is not parquet: {error}") from None
-    url = _column(source, "url", source.url, _URL_COLUMNS, names)
-    caption = _column(source, "caption", source.caption, _CAPTION_COLUMNS, names)
+    columns = [_columns_of(file, source) for file in files]
+    for file, found in zip(files, columns, strict=True):
+        if found != columns[0]:
+            raise BadInput(
+                f"ingest.tables: {file} has the columns {' and '.join(found)}, but {files[0]} has "
+                f"{' and '.join(columns[0])}: name them as two tables in the settings"
+            )
+    url, caption = columns[0]
     table = spark.read.parquet(*[str(file) for file in files])
     nothing = F.lit(None).cast("string")
+    # Bytes that are no UTF-8 would stop the Python worker; a caption may hold some.
     return table.select(
-        F.col(f"`{url}`").cast("string").alias("url"),
-        F.col(f"`{caption}`").cast("string").alias("caption"),
+        F.make_valid_utf8(F.col(f"`{url}`").cast("string")).alias("url"),
+        F.make_valid_utf8(F.col(f"`{caption}`").cast("string")).alias("caption"),
         nothing.alias("page_url"),
         nothing.alias("reason"),
+    )
+
+
+def _columns_of(file: Path, source: TableSource) -> tuple[str, str]:
+    """The columns of addresses and of captions in one file."""
+    try:
+        names = pq.read_schema(file).names
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadInput(
+            f"ingest.tables: {file} is not a whole parquet file ({error}): write it again"
+        ) from None
+    return (
+        _column(source, "url", source.url, _URL_COLUMNS, names),
+        _column(source, "caption", source.caption, _CAPTION_COLUMNS, names),
     )
 
 
@@ -177,14 +194,50 @@ def _batch(links: list[Link]) -> pa.RecordBatch:
 
 
 def links_in_wat(path: str) -> Iterator[Link]:
-    """The image links of a WAT file; a record that cannot be read is a link with a reason."""
-    with Path(path).open("rb") as stream:
+    """The image links of a WAT file; a record that cannot be read is a link with a reason.
+
+    A file that breaks off is a link with a reason too: what comes behind a broken gzip member
+    cannot be found again, and the file ends there.
+    """
+    with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as stream:
+        tail = _Tail(stream)
         try:
-            for record in ArchiveIterator(stream, record_types=WarcRecordType.metadata):
-                yield from links_in(record.reader.read())
-        except (OSError, EOFError, zlib.error, gzip.BadGzipFile, RuntimeError, ValueError):
-            # What comes behind a broken gzip member cannot be found again: the file ends here.
-            yield Link(None, None, None, "unreadable file")
+            for record in ArchiveIterator(tail, record_types=WarcRecordType.metadata):
+                payload = record.reader.read()
+                is_whole = len(payload) == record.content_length
+                yield from links_in(payload if is_whole else b"")
+            while tail.read(1 << 20):
+                pass
+        except (OSError, RuntimeError, ValueError):
+            tail.last = b""
+    if tail.last != _RECORD_END:
+        yield Link(None, None, None, "unreadable file")
+
+
+_RECORD_END = b"\r\n\r\n"
+"""What every record of a WARC file ends with (ISO 28500, 6.1)."""
+
+
+class _Tail:
+    """A stream that remembers the last bytes that were read from it, and ends where it breaks."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+        self.last = b""
+
+    def read(self, size: int = -1) -> bytes:
+        try:
+            # Not more than one read at a time, so that what came before a break is not lost.
+            data: bytes = self._stream.read1(size)
+        except (OSError, EOFError, zlib.error):
+            self.last = b""
+            return b""
+        if data:
+            self.last = (self.last + data[-len(_RECORD_END) :])[-len(_RECORD_END) :]
+        return data
+
+    def tell(self) -> int:
+        return int(self._stream.tell())
 
 
 def links_in(payload: bytes) -> Iterator[Link]:
@@ -212,7 +265,7 @@ def links_in(payload: bytes) -> Iterator[Link]:
 
 
 def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) else None
+    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else None
 
 
 def _joined(base: str, url: str) -> str:
@@ -239,9 +292,8 @@ def _clean_batches(
                 dropped[pair.reason] += 1
                 continue
             key = pair_id(pair.url, pair.caption)
-            page = None if page_url is None else _SURROGATE.sub("\ufffd", page_url)
             rows.append(
-                (key, key, pair.url, pair.caption, page, pair.language, pair.language_score)
+                (key, key, pair.url, pair.caption, page_url, pair.language, pair.language_score)
             )
         yield _clean_batch([(*row, None, 1) for row in rows])
     yield _clean_batch(
@@ -287,7 +339,7 @@ def clean_url(url: str | None, max_chars: int) -> tuple[str, str | None]:
     if url is None or not url.strip():
         return "", "no url"
     try:
-        parts = urlsplit(_SURROGATE.sub("\ufffd", url.strip()))
+        parts = urlsplit(url.strip())
         host = parts.hostname
     except ValueError:
         return "", "not http"
@@ -299,8 +351,7 @@ def clean_url(url: str | None, max_chars: int) -> tuple[str, str | None]:
 
 def clean_caption(caption: str) -> str:
     """`caption` without entities, control characters and runs of space."""
-    text = html.unescape(caption)
-    text = _SURROGATE.sub("\ufffd", text)
+    text = _SURROGATE.sub("\ufffd", html.unescape(caption))
     return _SPACES.sub(" ", _CONTROL.sub(" ", text)).strip()
 
 

@@ -16,7 +16,6 @@ from pyspark.sql import functions as F
 
 from pipeline.errors import BadInput
 from pipeline.schemas import CANDIDATES, MATCHED
-from pipeline.settings import MatchSettings
 from pipeline.text import normalise, tokens
 
 REASONS = ("no query",)
@@ -39,7 +38,7 @@ class QueryIndex:
             self._query_at[node] = query_id
 
     @classmethod
-    def build(cls, queries: list[str], *, max_tokens: int = 32) -> "QueryIndex":
+    def build(cls, queries: list[str]) -> "QueryIndex":
         """An index of normalised, distinct queries. Raises BadInput for others."""
         if not queries:
             raise BadInput("the query list is empty: run `wit derive` with other sources")
@@ -48,8 +47,6 @@ class QueryIndex:
         for query in queries:
             if normalise(query) != query or not query:
                 raise BadInput(f"the query {query!r} is not normalised: run `wit derive --again`")
-            if query.count(" ") >= max_tokens:
-                raise BadInput(f"the query {query!r} has more than {max_tokens} tokens")
         return cls(queries)
 
     def save(self, path: str) -> None:
@@ -81,9 +78,9 @@ class QueryIndex:
         return sorted(found)
 
 
-def match(candidates: DataFrame, queries: list[str], settings: MatchSettings) -> DataFrame:
+def match(candidates: DataFrame, queries: list[str]) -> DataFrame:
     """Candidates with the queries in their captions; `dropped_for` where there is none."""
-    QueryIndex.build(queries, max_tokens=settings.max_query_tokens)  # refuses on the driver
+    QueryIndex.build(queries)  # refuses on the driver
     listed = candidates.sparkSession.sparkContext.broadcast(tuple(queries))
 
     def match_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

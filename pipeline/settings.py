@@ -4,7 +4,7 @@ One TOML file per run; a table of it per class here. Models are frozen and close
 mistyped key stops the run and is named with its path.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +12,9 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 
 
 class _Closed(BaseModel):
+    pace: ClassVar[frozenset[str]] = frozenset()
+    """Keys that change how fast a stage runs and not what it makes: they make nothing stale."""
+
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
     )
@@ -46,6 +49,8 @@ class DeriveSettings(_Closed):
     """CLIP, section 2.2: article names above a certain search volume."""
     max_queries: int = Field(default=500_000, gt=0)
     """CLIP, section 2.2."""
+    max_query_tokens: int = Field(default=32, gt=0)
+    """Longer names (a few species and acts of law) are left out."""
 
 
 class TableSource(_Closed):
@@ -71,11 +76,6 @@ class IngestSettings(_Closed):
     max_url_chars: int = Field(default=2000, ge=1)
 
 
-class MatchSettings(_Closed):
-    max_query_tokens: int = Field(default=32, gt=0)
-    """Longer queries are refused: no caption of ours holds them."""
-
-
 class BalanceSettings(_Closed):
     max_pairs_per_query: int = Field(default=20_000, gt=0)
     """CLIP, section 2.2."""
@@ -88,6 +88,8 @@ class BalanceSettings(_Closed):
 
 
 class DownloadSettings(_Closed):
+    pace = frozenset({"threads", "user_agent", "contact"})
+
     threads: int = Field(default=64, gt=0)
     """Fetches at a time in one task."""
     deadline_seconds: float = Field(default=20.0, gt=0)
@@ -165,8 +167,19 @@ class AuditSettings(_Closed):
 
 
 class TrainSettings(_Closed):
+    pace = frozenset(
+        {
+            "device",
+            "workers",
+            "cpu_threads",
+            "log_every_steps",
+            "save_every_steps",
+            "keep_checkpoints",
+        }
+    )
+
     model: str = "ViT-B/32"
-    """One of the paper's nine, or `tiny` for a laptop."""
+    """One of the paper's nine, or `tiny` or `tiny-RN` for a laptop."""
     batch_size: int = Field(default=32_768, gt=0)
     epochs: float = Field(default=32.0, gt=0)
     learning_rate: float | None = None
@@ -205,7 +218,6 @@ class Settings(_Closed):
     spark: SparkSettings = SparkSettings()
     derive: DeriveSettings = DeriveSettings()
     ingest: IngestSettings = IngestSettings()
-    match: MatchSettings = MatchSettings()
     balance: BalanceSettings = BalanceSettings()
     download: DownloadSettings = DownloadSettings()
     evalsets: list[EvalSet] = []

@@ -115,13 +115,11 @@ _IN_JSON = (
 def _members(row: dict[str, Any], raw_folder: str) -> Iterator[tuple[str, bytes]]:
     """The members of a sample, in the order of schemas.SAMPLE_MEMBERS."""
     raw = Path(raw_folder, f"{row['raw_shard']:05d}.tar")
-    with raw.open("rb") as tar:
-        tar.seek(row["offset"])
-        image = tar.read(row["bytes"])
+    image = tars.read(raw, row["offset"], row["bytes"])
     if len(image) != row["bytes"] or not image.startswith(b"\xff\xd8"):
         raise BadInput(
             f"{raw} holds no JPEG of {row['bytes']} bytes at {row['offset']} (pair "
-            f"{row['pair_id']}): it was changed after the download, run `wit download --again`"
+            f"{row['pair_id']}): it was changed after the download, run `wit build --again`"
         )
     yield "jpg", image
     yield "txt", row["caption"].encode()

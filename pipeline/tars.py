@@ -4,6 +4,7 @@ POSIX.1-1988 ustar; no time, owner or PAX header, so that equal samples are equa
 """
 
 import tarfile
+from pathlib import Path
 from typing import BinaryIO
 
 _BLOCK = 512
@@ -22,6 +23,13 @@ def append(tar: BinaryIO, name: str, data: bytes) -> int:
     tar.write(data)
     tar.write(b"\0" * (-len(data) % _BLOCK))
     return offset
+
+
+def read(path: Path, offset: int, size: int) -> bytes:
+    """`size` bytes of a member, from where `append` said that its data lies."""
+    with path.open("rb") as tar:
+        tar.seek(offset)
+        return tar.read(size)
 
 
 def close(tar: BinaryIO) -> None:

@@ -17,13 +17,20 @@ from pipeline.schemas import QUERIES
 from pipeline.text import normalise
 
 SOURCES = ("word", "bigram", "title", "wordnet")
-REASONS = ("empty after normalising", "in the list already", "over the budget")
+REASONS = (
+    "empty after normalising",
+    "too many tokens",
+    "in the list already",
+    "over the budget",
+)
 
 Scored = Iterable[tuple[str, float | None]]
 """Texts with what their source ranks them by."""
 
 
-def combine(offered: dict[str, Scored], max_queries: int) -> tuple[pa.Table, int, dict[str, int]]:
+def combine(
+    offered: dict[str, Scored], max_queries: int, max_tokens: int
+) -> tuple[pa.Table, int, dict[str, int]]:
     """The query list from what each of SOURCES offers; rows offered; rows dropped by reason."""
     dropped: Counter[str] = Counter()
     owner: dict[str, str] = {}
@@ -36,6 +43,8 @@ def combine(offered: dict[str, Scored], max_queries: int) -> tuple[pa.Table, int
             query = normalise(text)
             if not query:
                 dropped["empty after normalising"] += 1
+            elif query.count(" ") >= max_tokens:
+                dropped["too many tokens"] += 1
             elif query in owner:
                 dropped["in the list already"] += 1
                 if source not in sources[query]:

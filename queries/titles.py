@@ -7,10 +7,13 @@ The volume of an article is its views summed over the domains and over the redir
 """
 
 import re
+from pathlib import Path
 from urllib.parse import unquote
 
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
+
+from pipeline.errors import BadInput
 
 _NAMESPACES = (
     "special|talk|user|user_talk|wikipedia|wikipedia_talk|wp|file|file_talk|image|mediawiki|"
@@ -24,6 +27,9 @@ REASONS = ("malformed line", "other domain", "other namespace", "main page")
 
 def views(spark: SparkSession, paths: list[str], domains: list[str]) -> DataFrame:
     """Each line of the pageview files: title, views, and a reason where it is no article's."""
+    for path in paths:
+        if not Path(path).is_file():
+            raise BadInput(f"derive.pageviews: {path} does not exist: correct the path")
     lines = spark.read.text(paths)
     parts = F.split("value", " ")
     is_whole = (F.size(parts) == 4) & F.get(parts, F.lit(2)).rlike(r"^\d{1,18}$")

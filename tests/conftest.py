@@ -20,7 +20,9 @@ SETS = ["train.epochs=1.0", "train.batch_size=32", "train.warmup_steps=2", "bala
 @pytest.fixture(scope="session")
 def spark(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkSession]:
     scratch: Path = tmp_path_factory.mktemp("spark")
-    found = session(SparkSettings(master="local[2]", partitions=3, driver_memory="2g"), scratch)
+    settings = SparkSettings(master="local[2]", partitions=3, driver_memory="2g")
+    # Adaptive execution would make one partition of every small table, whatever is asked for.
+    found = session(settings, scratch, {"spark.sql.adaptive.enabled": "false"})
     yield found
     found.stop()
 

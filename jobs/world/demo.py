@@ -117,9 +117,9 @@ placeholder_urls = 20
 samples_per_shard = {per_shard}
 
 [train]
-model = "tiny"
+model = "tiny-RN"
 batch_size = 64
-epochs = 14.0
+epochs = 10.0
 cpu_threads = 1
 warmup_steps = 50
 merges = 2000

@@ -27,6 +27,7 @@ DROPPED = "dropped"
 ONE_STAYS = "one of each group stays"
 CUT = "cut at the cap"
 MEASURED = "measured"
+SERVED = "arrives when drawn"
 
 
 @dataclass(frozen=True)

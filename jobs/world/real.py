@@ -12,11 +12,11 @@ from pathlib import Path
 from jobs.world import draw, photos
 from jobs.world.crawl import write_table, write_wat
 from jobs.world.folder import (
-    ARRIVES,
     DROPPED,
     FAILS,
     ONE_STAYS,
     PORT,
+    SERVED,
     Building,
     World,
     begin,
@@ -58,9 +58,9 @@ def make_real(
     for picture in photos.coco(data):
         _show(building, "coco", ONE_STAYS, picture)
     for picture in photos.clothing(data, "train", rng):
-        _show(building, "clothing", ARRIVES, picture)
+        _show(building, "clothing", SERVED, picture)
     for picture in photos.emoji(data, rng):
-        _show(building, "emoji", ARRIVES, picture)
+        _show(building, "emoji", SERVED, picture)
     _leak(building, "clothing", photos.clothing(data, "test", rng), rng)
     _leak(building, "imagenet_sample", photos.imagenet(data, rng), rng)
 
@@ -155,8 +155,8 @@ allow_hosts = ["127.0.0.1:{port}"]
 samples_per_shard = 1000
 
 [train]
-model = "tiny"
-batch_size = 128
+model = "tiny-RN"
+batch_size = 64
 epochs = 10.0
 cpu_threads = 1
 warmup_steps = 50

@@ -4,6 +4,7 @@ reads   drawn
 writes  images: for each raw shard 00000.tar, 00000.parquet, and last 00000_stats.json
 """
 
+import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -51,6 +52,12 @@ class Totals:
     task_seconds: float = 0.0
     reasons: Counter[str] = field(default_factory=Counter)
     hosts: Counter[str] = field(default_factory=Counter)
+    digests: list[str] = field(default_factory=list)
+
+    @property
+    def content(self) -> str:
+        """What the images are known by: another answer of one host is another content."""
+        return hashlib.sha256("".join(self.digests).encode()).hexdigest()
 
     @property
     def worst_hosts(self) -> dict[str, int]:
@@ -61,7 +68,7 @@ class Totals:
 def totals(folder: Path, raw_shards: Iterable[int]) -> Totals:
     """The totals of `raw_shards`. Raises FileNotFoundError when one is not there or not whole."""
     sums = Totals()
-    for raw_shard in raw_shards:
+    for raw_shard in sorted(raw_shards):
         name = f"{raw_shard:0{SHARD_DIGITS}d}"
         stats = stats_of_whole(folder, name)
         if stats is None:
@@ -73,6 +80,7 @@ def totals(folder: Path, raw_shards: Iterable[int]) -> Totals:
         sums.task_seconds += stats["seconds"]
         sums.reasons.update(stats["reasons"])
         sums.hosts.update(stats["failed_hosts"])
+        sums.digests.append(stats["sha256"])
     return sums
 
 

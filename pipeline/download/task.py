@@ -134,6 +134,7 @@ def _stats(staged: Path, raw_shard: int, pairs: str, rows: int) -> dict[str, Any
         "failed_hosts": dict(hosts.most_common(_FAILED_HOSTS)),
         "bytes": pc.sum(table["bytes"]).as_py() or 0,
         "files": {file: (staged / file).stat().st_size for file in files},
+        "sha256": hashlib.sha256((staged / files[0]).read_bytes()).hexdigest(),
     }
 
 

@@ -176,6 +176,11 @@ def check_same(path: Path, found: State, wanted: State) -> None:
         )
 
 
+def digest(path: Path) -> str:
+    """What the weights of a checkpoint are known by."""
+    return _sha256(path / _MODEL)
+
+
 def _identity(state: State) -> dict[str, Any]:
     """What fixes every weight of a training."""
     fixed = ("model", "vocabulary", "tokenizer", "samples")

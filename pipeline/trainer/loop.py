@@ -106,7 +106,7 @@ def train(
             samples=len(samples),
             undecodable=undecodable,
             loss=loss,
-            settings=settings.model_dump(mode="json"),
+            settings=settings.model_dump(mode="json", exclude=set(settings.pace)),
         )
 
     # ---- where an earlier process stopped ----------------------------------------------------

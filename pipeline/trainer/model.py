@@ -51,8 +51,9 @@ ARCHITECTURES = {
     "ViT-L/14": Architecture(768, 224, (24,), 1024, 14, 768, learning_rate=4e-4),
     "ViT-L/14@336": Architecture(768, 336, (24,), 1024, 14, 768, learning_rate=2e-5),
     "tiny": Architecture(128, 64, (4,), 128, 16, 128, 2, 32),
+    "tiny-RN": Architecture(128, 64, (1, 1, 1, 1), 16, None, 128, 2, 32, learning_rate=2e-3),
 }
-"""The paper's nine models, and `tiny`, which learns on a laptop."""
+"""The paper's nine models, and two that learn on a laptop: a ViT and a ResNet."""
 
 MAX_LOGIT_SCALE = math.log(100)
 """CLIP, section 2.5: logits are never scaled by more than 100."""

@@ -9,9 +9,8 @@ import pytest
 import typer
 
 from jobs.__main__ import app, main
-from jobs.run import Run
-from jobs.walk import STAGES, RunIsBusy, alone
-from pipeline.settings import Settings
+from jobs.lock import RunIsBusy, alone
+from jobs.walk import STAGES
 
 
 def _wit(*words: str, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
@@ -87,6 +86,5 @@ def test_every_stage_has_its_verb_and_the_flags_are_few() -> None:
 
 
 def test_a_second_process_on_a_run_is_refused(tmp_path: Path) -> None:
-    run = Run(tmp_path, Settings())
-    with alone(run), pytest.raises(RunIsBusy, match="another `wit`"), alone(run):
+    with alone(tmp_path), pytest.raises(RunIsBusy, match="another `wit`"), alone(tmp_path):
         pass

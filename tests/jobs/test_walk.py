@@ -29,11 +29,27 @@ def _shards(run: Run) -> dict[str, bytes]:
 
 
 def test_every_row_is_accounted_for_in_every_table(built: Run) -> None:
-    for stage in walk.STAGES:
-        for table in stage.writes:
-            manifest = built.manifest(table)
-            dropped = sum(manifest["dropped"].values())
-            assert manifest["rows_in"] == manifest["rows"] + dropped, table
+    """Each table takes in what the one before it gave out."""
+    rows = {table: built.rows(table) for stage in walk.STAGES for table in stage.writes}
+    came_in = {table: built.manifest(table)["rows_in"] for table in rows}
+    before = {
+        "matched": "candidates",
+        "drawn": "matched",
+        "images": "drawn",
+        "deduped": "images",
+        "balanced": "deduped",
+        "shards": "balanced",
+        "checkpoints": "shards",
+        "audit": "overlaps",
+    }
+    assert {table: came_in[table] for table in before} == {
+        table: rows[earlier] for table, earlier in before.items()
+    }
+    for table in rows:
+        found = sum(pq.read_metadata(file).num_rows for file in built.files(table))
+        is_of_rows = table not in ("images", "checkpoints", "scores")
+        assert found == rows[table] or not is_of_rows, table
+    assert len(Samples(built.path("shards"))) == rows["shards"]
 
 
 def test_what_was_planted_became_what_it_must(built: Run, world: World) -> None:
@@ -128,7 +144,25 @@ def test_a_stage_is_stale_when_a_setting_of_its_own_changes_and_only_then(built:
     changed.settings = built.settings.model_copy(update={"balance": balance})
     stale = [stage.verb for stage in walk.STAGES if not stage.is_fresh(changed)]
     assert stale == ["draw", "balance"]
-    assert all(stage.is_fresh(built) for stage in walk.STAGES)
+    with_all_that_follows = [stage.verb for stage in walk.stale(changed)]
+    assert with_all_that_follows == [stage.verb for stage in walk.STAGES[3:]]
+    assert walk.stale(built) == []
+
+
+def test_a_setting_of_pace_makes_nothing_stale(built: Run) -> None:
+    hurried = Run(built.root, built.settings)
+    download = built.settings.download.model_copy(update={"threads": 1})
+    train = built.settings.train.model_copy(update={"workers": 0})
+    hurried.settings = built.settings.model_copy(update={"download": download, "train": train})
+    assert walk.stale(hurried) == []
+
+
+def test_a_stage_is_refused_while_what_it_reads_is_out_of_date(built: Run) -> None:
+    changed = Run(built.root, built.settings)
+    dedup = built.settings.dedup.model_copy(update={"placeholder_urls": 7})
+    changed.settings = built.settings.model_copy(update={"dedup": dedup})
+    with pytest.raises(walk.OutOfDate, match="run `wit dedup"):
+        walk.one(changed, "balance")
 
 
 def _until_shards(run: Run) -> None:

@@ -85,6 +85,7 @@ def test_each_kind_of_repetition_is_dropped_for_its_reason(spark: SparkSession) 
     pairs = {
         "leak": ("u0", 9, 0b111, _flipped(_ONE, 20), 100, "s0", "p0"),
         "flat leak": ("u1", 9, 0, _ONE, 0, "s1", "flat"),
+        "same file": ("ua", 9, -1, _flipped(_ONE, 200), 3, "t1", "encoded anew"),
         "flat other": ("u2", 9, 0, _ONE, 0, "s2", "flat 2"),
         "error a": ("u3", 9, far, _TWO, 100, "error", "p3"),
         "error b": ("u4", 9, far, _TWO, 100, "error", "p3"),
@@ -106,6 +107,7 @@ def test_each_kind_of_repetition_is_dropped_for_its_reason(spark: SparkSession) 
     assert told == {
         "leak": ("evaluation overlap", "e0"),
         "flat leak": ("evaluation overlap", "e1"),
+        "same file": ("evaluation overlap", "e1"),
         "error a": ("placeholder", "error a"),
         "error b": ("placeholder", "error a"),
         "error c": ("placeholder", "error a"),

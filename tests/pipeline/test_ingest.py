@@ -56,10 +56,45 @@ def test_no_payload_stops_the_parser(payload: bytes) -> None:
     list(links_in(payload))
 
 
-def test_what_lies_behind_a_broken_gzip_member_is_counted(tmp_path: Path) -> None:
-    path = tmp_path / "broken.wat.gz"
-    path.write_bytes(gzip.compress(b"WARC/1.0\r\nWARC-Type: metadata\r\n")[:-12])
-    assert all(link.reason is not None for link in links_in_wat(str(path)))
+def _record(payload: bytes) -> bytes:
+    head = f"WARC/1.0\r\nWARC-Type: metadata\r\nContent-Length: {len(payload)}\r\n\r\n"
+    return head.encode() + payload + b"\r\n\r\n"
+
+
+def _captions(path: Path, data: bytes) -> list[str | None]:
+    path.write_bytes(data)
+    return [link.reason or link.caption for link in links_in_wat(str(path))]
+
+
+_RECORDS = [
+    _record(_payload([{"path": "IMG@/src", "url": "x.jpg", "alt": alt}])) for alt in ("a", "b")
+]
+
+
+def test_a_wat_is_read_plain_or_as_gzip_members(tmp_path: Path) -> None:
+    assert _captions(tmp_path / "x.wat", b"".join(_RECORDS)) == ["a", "b"]
+    members = b"".join(gzip.compress(record) for record in _RECORDS)
+    assert _captions(tmp_path / "x.wat.gz", members) == ["a", "b"]
+
+
+@pytest.mark.parametrize("name", ["x.wat", "x.wat.gz"])
+def test_a_wat_that_breaks_off_anywhere_is_told_after_what_came_before(
+    tmp_path: Path, name: str
+) -> None:
+    parts = [gzip.compress(r) if name.endswith("gz") else r for r in _RECORDS]
+    whole = b"".join(parts)
+    for end in [0, *range(len(parts[0]) + 1, len(whole), 7)]:
+        told = _captions(tmp_path / name, whole[:end])
+        assert told[-1] == "unreadable file", end
+        assert end == 0 or told[0] == "a", end
+
+
+def test_half_a_surrogate_pair_in_a_caption_is_replaced(tmp_path: Path) -> None:
+    record = _record(_payload([{"path": "IMG@/src", "url": "\ud83d.jpg", "alt": "cut \ud83d"}]))
+    path = tmp_path / "x.wat"
+    path.write_bytes(record)
+    (link,) = links_in_wat(str(path))
+    assert (link.caption or "").encode() == "cut \ufffd".encode()
 
 
 @pytest.mark.parametrize(
@@ -109,6 +144,29 @@ def test_equal_pairs_meet_once_and_every_row_is_accounted_for(
     rows = ingest(spark, IngestSettings(tables=[TableSource(path=str(path))])).collect()
     told = {row.dropped_for: row.rows for row in rows}
     assert told == {None: 2, "no url": 1, "language": 1}
+
+
+def test_bytes_that_are_no_text_are_replaced_and_lose_no_row(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.parquet"
+    captions = pa.array([b"caf\xe9 with a red circle", b"\x00\xff"], pa.binary())
+    pq.write_table(pa.table({"url": ["http://a.example/1"] * 2, "caption": captions}), path)
+    rows = ingest(spark, IngestSettings(tables=[TableSource(path=str(path))])).collect()
+    assert sum(row.rows for row in rows) == 2
+    assert "caf\ufffd with a red circle" in [row.caption for row in rows]
+
+
+def test_files_of_one_table_with_other_columns_are_named(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    pq.write_table(pa.table({"url": ["u"], "caption": ["c"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"URL": ["u"], "TEXT": ["c"]}), tmp_path / "b.parquet")
+    with pytest.raises(BadInput, match=r"b\.parquet has the columns URL and TEXT"):
+        ingest(spark, IngestSettings(tables=[TableSource(path=str(tmp_path))]))
+    (tmp_path / "b.parquet").write_bytes(b"PAR1 broken")
+    with pytest.raises(BadInput, match=r"b\.parquet is not a whole parquet file"):
+        ingest(spark, IngestSettings(tables=[TableSource(path=str(tmp_path))]))
 
 
 def test_a_table_without_a_caption_says_which_columns_it_has(

@@ -13,7 +13,7 @@ _OFFERED: dict[str, Any] = {
 
 
 def test_the_list_stands_in_the_order_of_its_sources_and_each_form_once() -> None:
-    table, rows_in, dropped = combine(_OFFERED, 100)
+    table, rows_in, dropped = combine(_OFFERED, 100, 32)
     assert table.column("query").to_pylist() == [
         "the",
         "red",
@@ -29,13 +29,19 @@ def test_the_list_stands_in_the_order_of_its_sources_and_each_form_once() -> Non
 
 
 def test_a_query_remembers_every_source_that_has_it() -> None:
-    table, _, _ = combine(_OFFERED, 100)
+    table, _, _ = combine(_OFFERED, 100, 32)
     rows = {row["query"]: row for row in table.to_pylist()}
     assert rows["red kite"]["sources"] == ["bigram", "wordnet"]
     assert rows["the"]["source"] == "word"
 
 
 def test_titles_give_way_when_the_budget_is_short() -> None:
-    table, _, dropped = combine(_OFFERED, 5)
+    table, _, dropped = combine(_OFFERED, 5, 32)
     assert table.column("query").to_pylist() == ["the", "red", "red kite", "green", "kite"]
     assert dropped["over the budget"] == 1
+
+
+def test_a_name_of_too_many_words_is_left_out_and_counted() -> None:
+    table, _, dropped = combine({"title": [("a b c", 2.0), ("a b", 1.0)]}, 100, 2)
+    assert table.column("query").to_pylist() == ["a b"]
+    assert dropped == {"too many tokens": 1}
