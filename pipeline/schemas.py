@@ -38,7 +38,7 @@ QUERIES = pa.schema(
     [
         _field("query_id", pa.int32(), "dense, from 0, in the order of the list", nullable=False),
         _field("query", pa.string(), "normalised by pipeline.text", nullable=False),
-        _field("source", pa.string(), "word, bigram, title, wordnet or integer", nullable=False),
+        _field("source", pa.string(), "word, bigram, title or wordnet", nullable=False),
         _field("score", pa.float64(), "count, PMI or views: what its source ranks by"),
         _field("sources", pa.list_(pa.string()), "every source that has it", nullable=False),
     ]

@@ -13,7 +13,7 @@ from jobs.world import World, make_world, serve
 from pipeline.settings import SparkSettings
 
 PAIRS = 300
-PORT = 18574
+PORT = 18584
 SETS = ["train.epochs=1.0", "train.batch_size=32", "train.warmup_steps=2", "balance.seed=7"]
 
 

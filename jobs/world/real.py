@@ -44,7 +44,7 @@ _PAGEVIEWS = "pageviews-format-202306-enwiki-top10k.gz"
 def make_real(
     folder: Path,
     data: Path,
-    port: int = PORT,
+    port: int = PORT + 1,
     *,
     captions_limit: int = 20_000,
     wordnet: Path = WORDNET,

@@ -134,8 +134,14 @@ def _stats(staged: Path, raw_shard: int, pairs: str, rows: int) -> dict[str, Any
         "failed_hosts": dict(hosts.most_common(_FAILED_HOSTS)),
         "bytes": pc.sum(table["bytes"]).as_py() or 0,
         "files": {file: (staged / file).stat().st_size for file in files},
-        "sha256": hashlib.sha256((staged / files[0]).read_bytes()).hexdigest(),
+        "sha256": _sha256(staged / files[1]),
     }
+
+
+def _sha256(path: Path) -> str:
+    """Of the parquet: it holds the digest of every original, and is small."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _place(

