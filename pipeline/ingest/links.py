@@ -14,7 +14,7 @@ from urllib.parse import urljoin
 
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-# A caption can hold half of a surrogate pair (JSON's \\ud83d): no encoding takes it.
+# A caption can hold half of a surrogate pair (JSON can say \ud83d alone): no encoding takes it.
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
