@@ -16,6 +16,12 @@ from jobs.world import make_world, serve
 _PAIRS = 2000
 _ROUNDS = 3
 _PORT = 18575
+_UNITS = {
+    "derive": "offered queries/s",
+    "audit": "overlaps/s",
+    "fingerprint": "images/s",
+    "evaluate": "images/s",
+}
 
 
 def main() -> None:
@@ -28,16 +34,25 @@ def main() -> None:
                 run = Run.open(Path(scratch) / f"run-{number}", world.settings, [])
                 walk.build(run)
                 for stage in walk.STAGES:
-                    manifest = run.manifest(stage.writes[-1])
-                    rate = manifest["rows_in"] / max(manifest["seconds"], 1e-9)
-                    rates.setdefault(stage.verb, []).append(rate)
+                    rates.setdefault(stage.verb, []).append(_rate(run, stage))
     publish(
         "walk",
         [
-            Figure(f"{verb}, {_PAIRS} pairs", statistics.median(of_verb), "rows in/s")
+            Figure(
+                f"{verb}, {_PAIRS} links", statistics.median(of_verb), _UNITS.get(verb, "pairs/s")
+            )
             for verb, of_verb in rates.items()
         ],
     )
+
+
+def _rate(run: Run, stage: walk.Stage) -> float:
+    """Rows that came in, by the seconds until the stage's last table was there."""
+    if stage.verb == "train":
+        return float(run.manifest("checkpoints")["notes"]["pairs_per_second"])
+    manifests = [run.manifest(table) for table in stage.writes]
+    rows = max(manifest["rows_in"] for manifest in manifests)
+    return float(rows / max(*(manifest["seconds"] for manifest in manifests), 1e-9))
 
 
 if __name__ == "__main__":
