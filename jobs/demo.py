@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from jobs import planted, walk
+from jobs.report import write_report
 from jobs.run import Run
 from jobs.world import World, make_world, serve
 from jobs.world.folder import TRUTH
@@ -27,13 +28,13 @@ def main(root: Path, pairs: int, sets: list[str]) -> None:
     run = build_in(world, root, sets)
     lines = planted.compare(run, world.truth)
     (root / "planted.json").write_text(json.dumps(planted.as_json(lines), indent=1))
-    walk.report(run)
+    write_report(run)
     tell(run, lines)
 
 
 def build_in(world: World, root: Path, sets: list[str]) -> Run:
     """Build the corpus of a world while its server is up."""
-    run = Run.open(root, world.settings, sets)
+    run = Run.open(root, world.settings, sets, update=True)
     with serve(world.folder, world.port):
         walk.build(run)
     return run

@@ -4,8 +4,9 @@ import json
 import shutil
 from pathlib import Path
 
-from jobs import planted, walk
+from jobs import planted
 from jobs.demo import OtherWorld, build_in, tell
+from jobs.report import write_report
 from jobs.world import World, make_real
 from jobs.world.folder import TRUTH
 
@@ -16,7 +17,7 @@ def main(root: Path, data: Path, wordnet: Path, sets: list[str]) -> None:
     run = build_in(_world(folder, data, wordnet), root, sets)
     lines = planted.compare(run, json.loads((folder / TRUTH).read_text(encoding="utf-8")))
     (root / "planted.json").write_text(json.dumps(planted.as_json(lines), indent=1))
-    walk.report(run)
+    write_report(run)
     tell(run, lines)
 
 
