@@ -1,5 +1,7 @@
 """The command `wit`."""
 
+import logging
+import os
 import re
 import signal
 import sys
@@ -130,7 +132,15 @@ def real(
 
 def main() -> None:
     """Run the command; a user's mistake is one line and exit code 2."""
-    signal.signal(signal.SIGINT, _interrupted)
+    terminal = os.dup(2)  # a later step may send stderr elsewhere for a while
+
+    def interrupted(*_: object) -> None:
+        # Typer ends on an interrupt without a word, and the bridge to Spark with too many.
+        logging.disable(logging.CRITICAL)
+        os.write(terminal, b"\nwit: interrupted; `wit build` goes on where it stopped\n")
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, interrupted)
     try:
         app()
     except WitError as error:
@@ -142,12 +152,6 @@ def main() -> None:
             raise
         print(f"wit: {told}", file=sys.stderr)
         sys.exit(2)
-
-
-def _interrupted(*_: object) -> None:
-    """Typer ends on an interrupt without a word."""
-    print("\nwit: interrupted; `wit build` goes on where it stopped", file=sys.stderr)
-    raise KeyboardInterrupt
 
 
 def _told_by_worker(error: Exception) -> str | None:

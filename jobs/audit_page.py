@@ -44,6 +44,7 @@ def write_page(run: Run, folder: Path, audited: pa.Table, lines: list[audit.Over
         root=run.root.name,
         sets=sets,
         clip=audit.CLIP_REFERENCE,
+        shown=limit,
         confidence=run.settings.audit.confidence,
     )
     (folder / "report.html").write_text(page, encoding="utf-8")

@@ -1,5 +1,6 @@
 """Settings: one TOML file and `--set a.b=c` -> Settings. Nothing else reads a settings file."""
 
+import difflib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -25,13 +26,15 @@ def load(config: Path | None, sets: list[str]) -> Settings:
         except FileNotFoundError:
             raise BadInput(f"{config} does not exist: name a settings file with --config") from None
         except OSError as error:
-            raise BadInput(f"{config} cannot be read: {error.strerror}") from None
+            raise BadInput(
+                f"{config} cannot be read ({error.strerror}): name a settings file with --config"
+            ) from None
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise BadInput(f"{config} is not TOML: {error}") from None
     for assignment in sets:
         _lay(tree, assignment)
-    settings = parse(tree, origin=str(config or "--set"))
-    return parse(_absolute(settings.model_dump()), origin=str(config or "--set"))
+    origin = " with --set ".join([str(config or "the settings"), *sets])
+    return parse(_absolute(parse(tree, origin=origin).model_dump()), origin=origin)
 
 
 _PATHS = ("dumps", "pageviews", "wordnet", "wats", "path", "vocabulary")
@@ -51,11 +54,23 @@ def parse(tree: Mapping[str, Any], *, origin: str) -> Settings:
     try:
         return Settings.model_validate(dict(tree))
     except ValidationError as error:
-        mistakes = [
-            f"{'.'.join(str(step) for step in mistake['loc'])}: {mistake['msg']}"
-            for mistake in error.errors()
-        ]
+        mistakes = []
+        for mistake in error.errors():
+            path = ".".join(str(step) for step in mistake["loc"])
+            near = difflib.get_close_matches(path, _known(), n=1)
+            is_unknown = mistake["type"] == "extra_forbidden"
+            hint = f" (did you mean {near[0]}?)" if is_unknown and near else ""
+            mistakes.append(f"{path}: {mistake['msg']}{hint}")
         raise BadInput(f"{origin}: {'; '.join(mistakes)}: see docs/settings.md") from None
+
+
+def _known() -> list[str]:
+    """The path of every setting."""
+    return [
+        path
+        for section, values in Settings().model_dump().items()
+        for path in (section, *(f"{section}.{key}" for key in values))
+    ]
 
 
 def _lay(tree: dict[str, Any], assignment: str) -> None:

@@ -129,8 +129,8 @@ def _copies(fate: dict[str, str], truth: dict[str, Any]) -> Line:
     for urls in groups.values():
         arrived = [fate[url] for url in urls if fate.get(url, "").startswith(_ARRIVED)]
         stay = sum(not word.startswith("dropped") for word in arrived)
-        became[f"{stay} of a group stay" if arrived else "none arrived"] += 1
-    found = became["1 of a group stay"] + became["none arrived"]
+        became[f"groups of which {stay} stays" if arrived else "groups of which none arrived"] += 1
+    found = became["groups of which 1 stays"] + became["groups of which none arrived"]
     is_ok = found == len(groups)
     return Line("groups of duplicates", len(groups), found, folder.ONE_STAYS, dict(became), is_ok)
 

@@ -9,10 +9,13 @@ from jobs.demo import OtherWorld, build_in, tell
 from jobs.report import write_report
 from jobs.world import World, make_real
 from jobs.world.folder import TRUTH
+from pipeline.errors import BadInput
 
 
 def main(root: Path, data: Path, wordnet: Path, sets: list[str]) -> None:
     """Lay the data out as a web beside the run, build in it, and tell what was found."""
+    if not data.is_dir():
+        raise BadInput(f"--data {data} is no folder: docs/real-run.md tells what it must hold")
     folder = root.with_name(f"{root.name}-world")
     run = build_in(_world(folder, data, wordnet), root, sets)
     lines = planted.compare(run, json.loads((folder / TRUTH).read_text(encoding="utf-8")))

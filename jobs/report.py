@@ -41,6 +41,8 @@ def write_report(run: Run) -> Path:
     page = render(
         "report.html.j2",
         root=run.root.name,
+        run=str(run.root),
+        confidence=run.settings.audit.confidence,
         funnel=_funnel(there),
         tables=_tables(there),
         queries=_queries(run, there),

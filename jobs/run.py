@@ -89,7 +89,12 @@ class Run:
                     f"`wit build --config FILE --run {root}`"
                 )
             settings = load.load(config, sets)
-            root.mkdir(parents=True, exist_ok=True)
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise BadInput(
+                    f"--run {root} cannot be made ({error.strerror}): name another folder"
+                ) from None
             with alone(root):
                 _write_whole(kept, load.dump(settings))
             return cls(root, settings)
@@ -98,7 +103,8 @@ class Run:
             return cls(root, old)
         settings = load.load(config or kept, sets)
         changed = _changed(old.model_dump(), settings.model_dump())
-        if changed and not update:
+        is_begun = any((root / table.folder).exists() for table in TABLES.values())
+        if changed and is_begun and not update:
             raise OtherSettings(
                 f"{root} was made with other settings ({', '.join(changed)}): add --update to "
                 "take the new ones and redo what they change, or name another --run"
@@ -214,9 +220,12 @@ class Run:
         stage = self._current()
         if not ledger.rows_out and table not in _MAY_BE_EMPTY:
             reasons = ", ".join(f"{why} {n:,}" for why, n in ledger.dropped.items())
+            what = f"none of {ledger.rows_in:,} rows is left{reasons and f' ({reasons})'}"
+            if not ledger.rows_in:
+                what = "its sources hold no row"
             raise BadInput(
-                f"{table}: none of {ledger.rows_in:,} rows is left{reasons and f' ({reasons})'}: "
-                f"change the sources or the settings that {stage.name} reads, then add --update"
+                f"{table}: {what}: mend the cause and run `wit {stage.name}` again, with --update "
+                "where you changed the settings"
             )
         identity = {
             **stage.identity,

@@ -3,8 +3,10 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,8 +32,11 @@ def java_version() -> int:
     home = os.environ.get("JAVA_HOME")
     java = str(Path(home, "bin", "java")) if home else shutil.which("java")
     if java is None or not Path(java).exists():
-        where = f"JAVA_HOME={home}" if home else "PATH"
-        raise JavaMissing(f"no Java found through {where}: {HOW_TO_GET_JAVA}")
+        if home:
+            raise JavaMissing(
+                f"JAVA_HOME={home} holds no bin/java: unset or correct it, or {HOW_TO_GET_JAVA}"
+            )
+        raise JavaMissing(f"no Java found on PATH: {HOW_TO_GET_JAVA}")
     told = subprocess.run([java, "-version"], capture_output=True, text=True, check=False)  # noqa: S603
     match = re.search(r'version "(?:1\.)?(\d+)', told.stderr + told.stdout)
     if match is None:
@@ -75,9 +80,13 @@ def session(
             .config("spark.ui.enabled", "false")
         )
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    on_interrupt = signal.getsignal(signal.SIGINT)
     with _stderr_to(scratch / "spark.log"):
         spark = builder.getOrCreate()
         spark.sparkContext.setLogLevel("ERROR")
+    # Spark answers an interrupt with tracebacks of its own.
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, on_interrupt)
     return spark
 
 

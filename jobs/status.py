@@ -1,6 +1,7 @@
 """Status: every table of a run, its rows, drops and seconds, and what is missing or stale."""
 
 import shutil
+import sys
 
 from rich.console import Console
 from rich.table import Table as Grid
@@ -13,7 +14,7 @@ def show(run: Run) -> None:
     """Print the run's tables."""
     # A pipe has no width: lines are not cut there.
     width = shutil.get_terminal_size((160, 50)).columns
-    console = Console(highlight=False, width=max(width, 100))
+    console = Console(highlight=False, width=width if sys.stdout.isatty() else max(width, 100))
     grid = Grid(title=str(run.root), title_justify="left")
     for name, justify in (
         ("table", "left"),

@@ -3,12 +3,13 @@
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from jobs.lock import alone
 from jobs.run import Run
 from jobs.stamps import stamp
-from pipeline.errors import WitError
+from pipeline.errors import BadInput, WitError
 from pipeline.settings import Settings
 
 
@@ -56,6 +57,12 @@ class Stage:
     def make(self, run: Run, *, again: bool = False) -> None:
         """Run the job. What an interrupted one left is taken up, unless `again`."""
         inputs = self.inputs(run)
+        missing = [path for path in self.sources(run.settings) if not Path(path).exists()]
+        if missing:
+            raise BadInput(
+                f"{self.verb}: {', '.join(missing)} {'do' if missing[1:] else 'does'} not exist: "
+                "correct the settings"
+            )
         job = importlib.import_module(self.module)
         with run.stage(self.verb, self.settings(run.settings), inputs, again=again):
             job.main(run)

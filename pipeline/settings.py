@@ -26,6 +26,7 @@ class SparkSettings(_Closed):
     partitions: int = Field(default=8, gt=0)
     """Partitions after a shuffle. Changes speed, never a byte of the result."""
     driver_memory: str = "4g"
+    """Of the one process that a local session is."""
 
 
 class DeriveSettings(_Closed):
@@ -108,7 +109,7 @@ class DownloadSettings(_Closed):
     image_side: int = Field(default=256, gt=0)
     """Larger images are shrunk until their shorter side is this many pixels."""
     min_side: int = Field(default=16, gt=0)
-    """Pixels of the shorter side."""
+    """Pixels of the shorter side; smaller images are refused."""
     max_aspect_ratio: float = Field(default=4.0, ge=1.0)
     max_pixels: int = Field(default=50_000_000, gt=0)
     """Refused before decoding."""

@@ -44,7 +44,11 @@ def by_overlap(right_N: Right, overlaps_N: Right) -> dict[str, Any]:
     }
     overlapping = int(overlaps_N.sum())
     if not overlapping or overlapping == len(right_N):
-        clean = "no image overlaps the shards" if not overlapping else "every image overlaps it"
+        clean = (
+            "no image overlaps the shards as far as hashes tell"
+            if not overlapping
+            else "every image overlaps it"
+        )
         return {**told, "all_minus_clean": None, "p_value": None, "note": clean}
     clean_accuracy = told["clean"]["accuracy"]
     test = binomtest(

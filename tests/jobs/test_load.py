@@ -15,6 +15,7 @@ from pipeline.settings import Settings
         ("[balance]\nmax_pairs = 3", "balance.max_pairs: Extra inputs are not permitted"),
         ("[balance]\nmax_pairs_per_query = 0", "balance.max_pairs_per_query: Input should be"),
         ("[balance]\nmax_pairs_per_query = '9'", "balance.max_pairs_per_query: Input should be"),
+        ("[balance]\nmax_pair_per_query = 3", "did you mean balance.max_pairs_per_query"),
         ("[blance]\nseed = 1", "blance: Extra inputs are not permitted"),
         ("[[evalsets]]\nname = 'A B'\npath = 'x'", "evalsets.0.name"),
         ("[[evalsets]]\nname = 'a'\npath = 'x'\n" * 2, "every name must be its own"),

@@ -92,8 +92,11 @@ def test_a_stage_that_leaves_nothing_stops_and_says_why(tmp_path: Path) -> None:
 def test_a_run_of_other_settings_is_not_taken_up_unasked(tmp_path: Path) -> None:
     config, root = tmp_path / "a.toml", tmp_path / "run"
     config.write_text("[balance]\nseed = 1")
-    Run.open(root, config, [])
+    Run.open(root, config, ["balance.seed=3"])
+    run = Run.open(root, config, [])  # nothing was made with the first ones
     assert Run.open(root, None, []).settings.balance.seed == 1
+    with run.stage("dedup", {}, {}):
+        run.write_arrow("deduped", _ROWS, Ledger(2, 2))
     with pytest.raises(OtherSettings, match=r"balance\.seed.*--update"):
         Run.open(root, config, ["balance.seed=2"])
     assert Run.open(root, config, ["balance.seed=2"], update=True).settings.balance.seed == 2
@@ -103,3 +106,12 @@ def test_a_run_of_other_settings_is_not_taken_up_unasked(tmp_path: Path) -> None
 def test_a_folder_that_is_no_run_says_how_to_begin_one(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="wit build --config"):
         Run.open(tmp_path / "none", None, [])
+
+
+def test_a_run_where_a_file_lies_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "a.toml").write_text("")
+    with pytest.raises(BadInput, match="name another folder"):
+        Run.open(tmp_path / "file" / "run", tmp_path / "a.toml", [])
+    with pytest.raises(BadInput, match="name another folder"):
+        Run.open(tmp_path / "file", tmp_path / "a.toml", [])
