@@ -4,13 +4,11 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs import pictures
 from jobs.report import render
 from jobs.run import Run
 from pipeline import audit, evalsets
-from pipeline.fingerprint import read_image
 
 
 def write_page(run: Run, folder: Path, audited: pa.Table, lines: list[audit.Overlap]) -> None:
@@ -18,7 +16,7 @@ def write_page(run: Run, folder: Path, audited: pa.Table, lines: list[audit.Over
     limit = run.settings.audit.max_thumbnails
     shown = {line.evalset: _shown(audited, line.evalset, limit) for line in lines}
     wanted = {row["pair_id"] for rows in shown.values() for row in rows}
-    corpus = _corpus(run, sorted(wanted))
+    corpus = pictures.downloaded(run, sorted(wanted))
     sets = []
     for evalset in run.settings.evalsets:
         rows = shown[evalset.name]
@@ -33,8 +31,7 @@ def write_page(run: Run, folder: Path, audited: pa.Table, lines: list[audit.Over
             {
                 **row,
                 "eval_picture": originals.get(row["eval_id"]),
-                "picture": corpus.get(row["pair_id"], (None, ""))[0],
-                "caption": corpus.get(row["pair_id"], (None, ""))[1],
+                **corpus[row["pair_id"]]._asdict(),
             }
             for row in rows
         ]
@@ -57,15 +54,3 @@ def _shown(audited: pa.Table, name: str, limit: int) -> list[dict[str, Any]]:
     if len(rows) <= limit:
         return rows
     return [rows[i * len(rows) // limit] for i in range(limit)]
-
-
-def _corpus(run: Run, pair_ids: list[str]) -> dict[str, tuple[str | None, str]]:
-    """The picture and the caption of some pairs."""
-    found: dict[str, tuple[str | None, str]] = {}
-    columns = ["pair_id", "caption", "raw_shard", "offset", "bytes"]
-    for file in run.files("images") if pair_ids else []:
-        rows = pq.read_table(file, columns=columns, filters=[("pair_id", "in", pair_ids)])
-        for row in rows.to_pylist():
-            data = read_image(str(run.path("images")), row)
-            found[row["pair_id"]] = (pictures.thumbnail(data), row["caption"])
-    return found

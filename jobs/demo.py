@@ -2,14 +2,13 @@
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 from jobs import planted, walk
 from jobs.report import write_report
 from jobs.run import Run
 from jobs.world import World, make_world, serve
-from jobs.world.folder import TRUTH
+from jobs.world.folder import reopen
 from pipeline.errors import WitError
 
 
@@ -23,21 +22,18 @@ class OtherWorld(WitError):
 
 def main(root: Path, pairs: int, sets: list[str]) -> None:
     """Make the world beside the run, build in it, and check the outcome."""
-    world_folder = root.with_name(f"{root.name}-world")
-    world = _world(world_folder, lambda: make_world(world_folder, pairs), "demo.toml", pairs)
-    run = build_in(world, root, sets)
+    build_in(_world(root.with_name(f"{root.name}-world"), pairs), root, sets)
+
+
+def build_in(world: World, root: Path, sets: list[str]) -> None:
+    """Build the corpus of a world while its server is up, and tell what became of the planted."""
+    run = Run.open(root, world.settings, sets, update=True)
+    with serve(world.folder, world.port):
+        walk.build(run)
     lines = planted.compare(run, world.truth)
     (root / "planted.json").write_text(json.dumps(planted.as_json(lines), indent=1))
     write_report(run)
     tell(run, lines)
-
-
-def build_in(world: World, root: Path, sets: list[str]) -> Run:
-    """Build the corpus of a world while its server is up."""
-    run = Run.open(root, world.settings, sets, update=True)
-    with serve(world.folder, world.port):
-        walk.build(run)
-    return run
 
 
 def tell(run: Run, lines: list[planted.Line]) -> None:
@@ -58,18 +54,15 @@ def tell(run: Run, lines: list[planted.Line]) -> None:
     run.progress.say(f"all as planted; the report is {run.root / 'report.html'}")
 
 
-def _world(folder: Path, make: Callable[[], World], settings: str, pairs: int) -> World:
-    """The world in `folder`, made when it is not there whole, or of another size."""
-    truth = folder / TRUTH
-    if truth.exists():
-        told = json.loads(truth.read_text(encoding="utf-8"))
-        if told["pairs"] == pairs:
-            port = int(told["base"].rpartition(":")[2])
-            return World(folder.resolve(), port, folder.resolve() / settings, told)
+def _world(folder: Path, pairs: int) -> World:
+    """The world in `folder`, made when it is not there whole."""
+    world = reopen(folder, "demo.toml")
+    if world is None:
+        shutil.rmtree(folder, ignore_errors=True)
+        return make_world(folder, pairs)
+    if world.truth["pairs"] != pairs:
         raise OtherWorld(
-            f"{folder} is a world of {told['pairs']} pairs, not of {pairs}: name another --run, or "
-            f"remove {folder} and the run beside it"
+            f"{folder} is a world of {world.truth['pairs']} pairs, not of {pairs}: name another "
+            f"--run, or remove {folder} and the run beside it"
         )
-    # Without its truth, which is written last, a world was never whole.
-    shutil.rmtree(folder, ignore_errors=True)
-    return make()
+    return world

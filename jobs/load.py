@@ -34,7 +34,7 @@ def load(config: Path | None, sets: list[str]) -> Settings:
     for assignment in sets:
         _lay(tree, assignment)
     origin = " with --set ".join([str(config or "the settings"), *sets])
-    return parse(_absolute(parse(tree, origin=origin).model_dump()), origin=origin)
+    return parse(_absolute(tree), origin=origin)
 
 
 _PATHS = ("dumps", "pageviews", "wordnet", "wats", "path", "vocabulary")

@@ -3,12 +3,16 @@
 import base64
 import io
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import pyarrow.parquet as pq
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from PIL import Image
+
+from jobs.run import Run
+from pipeline.fingerprint import read_image
 
 _INK, _ACCENT, _PALE = "#22303c", "#1f77b4", "#b9d3e8"
 _STYLE: Any = {
@@ -88,3 +92,22 @@ def thumbnail(data: bytes, side: int = 128) -> str | None:
     stream = io.BytesIO()
     small.save(stream, "JPEG", quality=80)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+class Downloaded(NamedTuple):
+    """A downloaded pair, to be shown."""
+
+    picture: str | None
+    caption: str
+
+
+def downloaded(run: Run, pair_ids: list[str]) -> dict[str, Downloaded]:
+    """Some pairs that were downloaded, by name."""
+    found: dict[str, Downloaded] = {}
+    columns = ["pair_id", "caption", "raw_shard", "offset", "bytes"]
+    for file in run.files("images") if pair_ids else []:
+        rows = pq.read_table(file, columns=columns, filters=[("pair_id", "in", pair_ids)])
+        for row in rows.to_pylist():
+            data = read_image(str(run.path("images")), row)
+            found[row["pair_id"]] = Downloaded(thumbnail(data), row["caption"])
+    return found

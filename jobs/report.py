@@ -1,6 +1,7 @@
 """Report: the whole run on one page that a person reads, `report.html`."""
 
 import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -135,26 +136,9 @@ def _placeholders(run: Run, there: dict[str, dict[str, Any]]) -> list[dict[str, 
         return []
     dropped = run.read_arrow("dropped", ["reason", "rival"])
     errors = dropped.filter(pc.equal(dropped.column("reason"), "placeholder"))
-    shown = []
-    for entry in pc.value_counts(errors.column("rival")).to_pylist()[:6]:
-        images = _images(run, [entry["values"]])
-        shown.append({"count": entry["counts"], "picture": images.get(entry["values"])})
-    return shown
-
-
-def _images(run: Run, pair_ids: list[str]) -> dict[str, str | None]:
-    """The pictures of some downloaded pairs."""
-    from pipeline.fingerprint import read_image
-
-    found: dict[str, str | None] = {}
-    columns = ["pair_id", "raw_shard", "offset", "bytes"]
-    for file in run.files("images"):
-        rows = pq.read_table(file, columns=columns, filters=[("pair_id", "in", pair_ids)])
-        for row in rows.to_pylist():
-            if row["offset"] is not None:
-                data = read_image(str(run.path("images")), row)
-                found[row["pair_id"]] = pictures.thumbnail(data)
-    return found
+    most = pc.value_counts(errors.column("rival")).to_pylist()[:6]
+    found = pictures.downloaded(run, [entry["values"] for entry in most])
+    return [{"count": entry["counts"], "picture": found[entry["values"]].picture} for entry in most]
 
 
 def _training(run: Run) -> dict[str, Any] | None:
@@ -165,13 +149,11 @@ def _training(run: Run) -> dict[str, Any] | None:
     if not lines:
         return None
     steps = [line["step"] for line in lines]
-    manifest = run.find_manifest("checkpoints")
     return {
         "picture": pictures.curve(steps, [line["loss"] for line in lines], label="loss"),
         "last": lines[-1],
         "model": run.settings.train.model,
         "is_done": (run.path("checkpoints") / MANIFEST).exists(),
-        "notes": manifest["notes"] if manifest else {},
     }
 
 
@@ -202,17 +184,10 @@ def _samples(run: Run, there: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
     files = run.files("shards")
     if not files:
         return []
-    rows = pq.read_table(files[0], columns=["pair_id", "caption"]).slice(0, _SAMPLES_SHOWN)
-    tar = files[0].with_suffix(".tar")
-    return [
-        {**row, "picture": pictures.thumbnail(_member(tar, f"{row['pair_id']}.jpg"))}
-        for row in rows.to_pylist()
-    ]
-
-
-def _member(tar: Path, name: str) -> bytes:
-    import tarfile
-
-    with tarfile.open(tar) as members:
-        stream = members.extractfile(name)
-        return stream.read() if stream is not None else b""
+    table = pq.read_table(files[0], columns=["pair_id", "caption"]).slice(0, _SAMPLES_SHOWN)
+    rows: list[dict[str, Any]] = table.to_pylist()
+    with tarfile.open(files[0].with_suffix(".tar")) as tar:
+        for row in rows:
+            stream = tar.extractfile(f"{row['pair_id']}.jpg")
+            row["picture"] = pictures.thumbnail(stream.read()) if stream is not None else None
+    return rows

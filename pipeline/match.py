@@ -40,13 +40,7 @@ class QueryIndex:
     @classmethod
     def build(cls, queries: list[str]) -> "QueryIndex":
         """An index of normalised, distinct queries. Raises BadInput for others."""
-        if not queries:
-            raise BadInput("the query list is empty: run `wit derive` with other sources")
-        if len(set(queries)) < len(queries):
-            raise BadInput("the query list names a query twice: run `wit derive --again`")
-        for query in queries:
-            if normalise(query) != query or not query:
-                raise BadInput(f"the query {query!r} is not normalised: run `wit derive --again`")
+        check(queries)
         return cls(queries)
 
     def save(self, path: str) -> None:
@@ -78,9 +72,20 @@ class QueryIndex:
         return sorted(found)
 
 
+def check(queries: list[str]) -> None:
+    """Raises BadInput for a list that is empty, repeats itself, or is not normalised."""
+    if not queries:
+        raise BadInput("the query list is empty: run `wit derive` with other sources")
+    if len(set(queries)) < len(queries):
+        raise BadInput("the query list names a query twice: run `wit derive --again`")
+    for query in queries:
+        if normalise(query) != query or not query:
+            raise BadInput(f"the query {query!r} is not normalised: run `wit derive --again`")
+
+
 def match(candidates: DataFrame, queries: list[str]) -> DataFrame:
     """Candidates with the queries in their captions; `dropped_for` where there is none."""
-    QueryIndex.build(queries)  # refuses on the driver
+    check(queries)
     listed = candidates.sparkSession.sparkContext.broadcast(tuple(queries))
 
     def match_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:

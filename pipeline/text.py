@@ -24,6 +24,15 @@ def _marks() -> str:
 _TOKEN = re.compile(f"(?:[^\\W_]|[{_marks()}])+")
 
 
+# Half of a surrogate pair is a character to Python, and none to any encoding.
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def encodable(text: str) -> str:
+    """`text` with every half of a surrogate pair replaced."""
+    return _SURROGATE.sub("\ufffd", text)
+
+
 def fold(text: str) -> str:
     """`text` in NFKC and lower case; folding twice changes nothing."""
     if text.isascii():

@@ -108,6 +108,16 @@ def begin(folder: Path, port: int) -> Building:
     return Building(folder.resolve(), port)
 
 
+def reopen(folder: Path, settings: str) -> World | None:
+    """The world in `folder`, with its settings file; None where none was finished."""
+    truth = folder / TRUTH
+    if not truth.exists():
+        return None
+    told = json.loads(truth.read_text(encoding="utf-8"))
+    port = int(told["base"].rpartition(":")[2])
+    return World(folder.resolve(), port, folder.resolve() / settings, told)
+
+
 def write_tar(path: Path, members: Iterable[tuple[str, bytes]]) -> None:
     """A tar that is the same whenever its members are."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -2,18 +2,17 @@
 
 import json
 import os
-import tarfile
 import tempfile
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import tars
 from pipeline.download.reasons import reason_of
 from pipeline.schemas import IMAGES, SAMPLE_MEMBERS
 
-_BLOCK_BYTES = tarfile.BLOCKSIZE
 _BUFFER_BYTES = 1 << 20
 
 # Where a sample lay says nothing about it, and changes with the size of the shards.
@@ -79,48 +78,23 @@ class OrderedSampleWriter:
             spool.flush()
             self._rows.sort(key=lambda taken: (taken[0]["position"], taken[0]["pair_id"]))
             with self._stem.with_suffix(".tar").open("wb", buffering=_BUFFER_BYTES) as file:
-                tar = _Tar(file)
                 for row, at in self._rows:
                     if row["bytes"] is not None:
                         image = os.pread(spool.fileno(), row["bytes"], at)
-                        row["offset"] = _write_sample(tar, row, image)
-                tar.end()
+                        row["offset"] = _write_sample(file, row, image)
+                tars.close(file)
         table = pa.Table.from_pylist([row for row, _ in self._rows], schema=IMAGES)
         pq.write_table(table, self._stem.with_suffix(".parquet"), compression="zstd")
 
 
-class _Tar:
-    """Plain ustar without times or owners, and where each member's bytes begin."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
-        self._size = 0
-
-    def add(self, name: str, payload: bytes) -> int:
-        """Write one member; the offset of its bytes."""
-        info = tarfile.TarInfo(name)
-        info.size = len(payload)
-        header = info.tobuf(tarfile.USTAR_FORMAT)
-        self._write(header)
-        offset = self._size
-        self._write(payload)
-        self._write(bytes(-len(payload) % _BLOCK_BYTES))
-        return offset
-
-    def end(self) -> None:
-        self._write(bytes(2 * _BLOCK_BYTES))
-        self._write(bytes(-self._size % tarfile.RECORDSIZE))
-
-    def _write(self, payload: bytes) -> None:
-        self._size += self._file.write(payload)
-
-
-def _write_sample(tar: _Tar, row: dict[str, Any], image: bytes) -> int:
+def _write_sample(tar: BinaryIO, row: dict[str, Any], image: bytes) -> int:
     """Write a sample's members; the offset of the image."""
     facts = {name: row[name] for name in _IN_JSON}
     text = json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     payloads = {"jpg": image, "txt": row["caption"].encode(), "json": text.encode()}
-    offsets = [tar.add(f"{row['pair_id']}.{name}", payloads[name]) for name in SAMPLE_MEMBERS]
+    offsets = [
+        tars.append(tar, f"{row['pair_id']}.{name}", payloads[name]) for name in SAMPLE_MEMBERS
+    ]
     return offsets[SAMPLE_MEMBERS.index("jpg")]
 
 

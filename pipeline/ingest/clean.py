@@ -14,11 +14,10 @@ import fasttext
 from pipeline.errors import BadInput
 from pipeline.ingest.links import Link
 from pipeline.settings import IngestSettings
+from pipeline.text import encodable
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028\u2029\ufeff]+")
 _SPACES = re.compile(r"\s+")
-# An entity can stand for half of a surrogate pair: no encoding takes it.
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Candidate(NamedTuple):
@@ -76,7 +75,7 @@ def clean_url(url: str | None, max_chars: int) -> tuple[str, str | None]:
 
 def clean_caption(caption: str) -> str:
     """`caption` without entities, control characters and runs of space."""
-    text = _SURROGATE.sub("\ufffd", html.unescape(caption))
+    text = encodable(html.unescape(caption))
     return _SPACES.sub(" ", _CONTROL.sub(" ", text)).strip()
 
 

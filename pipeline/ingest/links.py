@@ -5,7 +5,6 @@ reads   a WAT file (WARC metadata records of JSON; Common Crawl's layout)
 
 import gzip
 import json
-import re
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +13,7 @@ from urllib.parse import urljoin
 
 from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-# A caption can hold half of a surrogate pair (JSON can say \ud83d alone): no encoding takes it.
-_SURROGATE = re.compile("[\ud800-\udfff]")
+from pipeline.text import encodable
 
 
 class Link(NamedTuple):
@@ -103,7 +101,8 @@ def links_in(payload: bytes) -> Iterator[Link]:
 
 
 def _text(value: Any) -> str | None:
-    return _SURROGATE.sub("\ufffd", value) if isinstance(value, str) else None
+    # JSON can say \ud83d alone.
+    return encodable(value) if isinstance(value, str) else None
 
 
 def _joined(base: str, url: str) -> str:
