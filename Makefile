@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test demo real bench-walk docs clean
+.PHONY: help setup java check test demo real bench-walk bench-queries docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -45,6 +45,10 @@ real: setup java ## Build from real sources: make real DATA=folder
 
 bench-walk: setup java ## Pairs per second of every stage, over the demo
 	$(BIN)/python -m benchmarks.walk
+
+bench-queries: setup java ## Wikitext and counts beside their peers: make bench-queries DATA=folder
+	@test -n "$(DATA)" || { echo "make bench-queries needs excerpts of Wikipedia: make bench-queries DATA=path" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.queries $(DATA)
 
 docs: setup ## Write docs/settings.md from the settings
 	$(BIN)/python -m jobs.reference

@@ -73,16 +73,21 @@ def alternate(
     return {name: statistics.median(spent) for name, spent in seconds.items()}
 
 
+def _told(value: float) -> str:
+    """Shares near one need their last digits."""
+    return f"{value:.5f}" if value < 1 else f"{value:,.1f}"
+
+
 def publish(name: str, figures: list[Figure]) -> None:
     """Print the table and write the JSON."""
     table = Table(title=f"bench-{name}", title_justify="left")
     for column in ("figure", "ours", "peer", "unit", "ratio", "goal", "met"):
         table.add_column(column, justify="left" if column in ("figure", "unit") else "right")
     for figure in figures:
-        peer = "" if figure.peer is None else f"{figure.peer:,.1f} ({figure.peer_name})"
+        peer = "" if figure.peer is None else f"{_told(figure.peer)} ({figure.peer_name})"
         table.add_row(
             figure.figure,
-            f"{figure.ours:,.1f}",
+            _told(figure.ours),
             peer,
             figure.unit,
             "" if figure.ratio is None else f"{figure.ratio:.2f}x",

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 MANIFEST = "_manifest.json"
 _SETTINGS = "run.toml"
-_MAY_BE_EMPTY = ("overlaps", "dropped", "coverage", "audit", "scores")
+_MAY_BE_EMPTY = ("bigrams", "titles", "overlaps", "dropped", "coverage", "audit", "scores")
 
 
 class CountsDisagree(WitError):

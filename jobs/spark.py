@@ -64,6 +64,8 @@ def session(
         "spark.sql.shuffle.partitions": str(settings.partitions),
         "spark.sql.execution.arrow.pyspark.enabled": "true",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
+        # A page of Wikipedia may be two megabytes.
+        "spark.sql.execution.arrow.maxBytesPerBatch": "16m",
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
         "spark.ui.showConsoleProgress": "false",
         **(more or {}),

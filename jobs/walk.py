@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jobs import sources
 from jobs.lock import alone
 from jobs.run import Run
 from jobs.stamps import stamp
@@ -82,7 +83,10 @@ def _evalset_paths(settings: Settings) -> list[str]:
 def _derive_sources(settings: Settings) -> list[str]:
     derive = settings.derive
     wordnet = [] if derive.wordnet is None else [derive.wordnet]
-    return [*derive.dumps, *derive.pageviews, *wordnet]
+    blocklist = [] if derive.blocklist is None else [derive.blocklist]
+    dumps = sources.expand("derive.dumps", derive.dumps)
+    pageviews = sources.expand("derive.pageviews", derive.pageviews)
+    return [*dumps, *pageviews, *wordnet, *blocklist]
 
 
 def _ingest_sources(settings: Settings) -> list[str]:
@@ -94,7 +98,14 @@ def _vocabulary(settings: Settings) -> list[str]:
 
 
 STAGES = (
-    Stage("derive", "jobs.derive", (), ("queries",), ("derive",), _derive_sources),
+    Stage(
+        "derive",
+        "jobs.derive",
+        (),
+        ("words", "bigrams", "titles", "queries"),
+        ("derive",),
+        _derive_sources,
+    ),
     Stage("ingest", "jobs.ingest", (), ("candidates",), ("ingest",), _ingest_sources),
     Stage("match", "jobs.match", ("candidates", "queries"), ("matched",), ()),
     Stage("draw", "jobs.draw", ("matched",), ("drawn",), ("balance",)),

@@ -34,11 +34,39 @@ _KEPT_FOR = _field(
     "kept_for", pa.list_(pa.int32()), "queries that keep the pair within their cap", nullable=False
 )
 
+WORDS = pa.schema(
+    [
+        _field("word", pa.string(), "a token of an article's text", nullable=False),
+        _field("count", pa.int64(), "how often it occurs in all articles", nullable=False),
+    ]
+)
+"""Every word, the rare ones too: the sum of the counts is what PMI divides by."""
+
+BIGRAMS = pa.schema(
+    [
+        _field("bigram", pa.string(), "two neighbouring words, a space between", nullable=False),
+        _field("count", pa.int64(), "how often they stand side by side", nullable=False),
+        _field("pmi", pa.float64(), "pointwise mutual information, bits", nullable=False),
+    ]
+)
+"""Bigrams of frequent words that are frequent themselves."""
+
+TITLES = pa.schema(
+    [
+        _field("title", pa.string(), "as Wikipedia spells it", nullable=False),
+        _field("article", pa.string(), "the title that it leads to, or itself", nullable=False),
+        _field("query", pa.string(), "the article, normalised, without suffix", nullable=False),
+        _field("views", pa.int64(), "of this title alone", nullable=False),
+    ]
+)
+"""Every title that was viewed."""
+
 QUERIES = pa.schema(
     [
         _field("query_id", pa.int32(), "dense, from 0, in the order of the list", nullable=False),
         _field("query", pa.string(), "normalised by pipeline.text", nullable=False),
-        _field("source", pa.string(), "word, bigram, title or wordnet", nullable=False),
+        _field("source", pa.string(), "word, bigram, title, wordnet or integer", nullable=False),
+        _field("rank", pa.int32(), "place within its source, from 1", nullable=False),
         _field("score", pa.float64(), "count, PMI or views: what its source ranks by"),
         _field("sources", pa.list_(pa.string()), "every source that has it", nullable=False),
     ]
@@ -154,6 +182,9 @@ class Table:
 TABLES = {
     table.name: table
     for table in (
+        Table("words", "01_words", WORDS),
+        Table("bigrams", "01_bigrams", BIGRAMS),
+        Table("titles", "01_titles", TITLES),
         Table("queries", "01_queries", QUERIES),
         Table("candidates", "02_candidates", CANDIDATES),
         Table("matched", "03_matched", MATCHED),

@@ -30,16 +30,22 @@ class SparkSettings(_Closed):
 
 
 class DeriveSettings(_Closed):
+    pace = frozenset({"split_bytes"})
+
     dumps: list[str] = []
-    """Wikipedia pages-articles XML, plain or bz2."""
+    """Wikipedia pages-articles XML, plain or bz2, whole or in parts; `*` stands for anything."""
     pageviews: list[str] = []
-    """Pageview files: lines of `domain title views bytes`, plain or gz."""
+    """Hourly pageview files: lines of `domain title views bytes`, plain or gz; `*` too."""
     wordnet: str | None = None
     """Folder with WordNet's data.noun, data.verb, data.adj, data.adv (Debian: wordnet-base)."""
+    blocklist: str | None = None
+    """A file of queries that are never taken, one a line; `* word *` blocks all that hold it."""
     dbname: str = "enwiki"
     """The dump's language; another stops the run."""
     domains: list[str] = ["en", "en.m"]
     """Pageview domains whose views are summed."""
+    split_bytes: int = Field(default=32 * 2**20, gt=0)
+    """Bytes of a dump, as it is stored, that one task reads."""
     min_word_count: int = Field(default=100, gt=0)
     """CLIP, section 2.2: words occurring at least 100 times."""
     min_bigram_count: int = Field(default=100, gt=0)
@@ -48,6 +54,10 @@ class DeriveSettings(_Closed):
     """The best by PMI. MetaCLIP reports 100,646."""
     min_title_views: int = Field(default=1, gt=0)
     """CLIP, section 2.2: article names above a certain search volume."""
+    wordnet_names: Literal["lemma", "metaclip"] = "lemma"
+    """`metaclip` cuts each name at its first dot, as MetaCLIP's list does: "st. louis" is "st"."""
+    integers: bool = False
+    """The integers 0 to 99 as a last source: MetaCLIP counts them among WordNet's names."""
     max_queries: int = Field(default=500_000, gt=0)
     """CLIP, section 2.2."""
     max_query_tokens: int = Field(default=32, gt=0)

@@ -21,7 +21,8 @@ def _marks() -> str:
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
 
 
-_TOKEN = re.compile(f"(?:[^\\W_]|[{_marks()}])+")
+TOKEN = re.compile(f"(?:[^\\W_]|[{_marks()}])+")
+"""A token of folded text."""
 
 
 # Half of a surrogate pair is a character to Python, and none to any encoding.
@@ -37,6 +38,15 @@ def fold(text: str) -> str:
     """`text` in NFKC and lower case; folding twice changes nothing."""
     if text.isascii():
         return text.lower()
+    # A line end composes with nothing, so that only the lines that need it are normalised. The
+    # space that does not break is the one reason for most of them.
+    text = text.replace("\xa0", " ")
+    if "\n" in text and not unicodedata.is_normalized("NFKC", text):
+        return "\n".join([_fold_line(line) for line in text.split("\n")])
+    return _fold_line(text)
+
+
+def _fold_line(text: str) -> str:
     # Lower case can leave NFKC (U+03D3), and NFKC can bring capitals back (U+2121, "TEL").
     folded = unicodedata.normalize("NFKC", text)
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", folded.lower()).lower())
@@ -44,7 +54,7 @@ def fold(text: str) -> str:
 
 def tokens(text: str) -> list[str]:
     """The tokens of `text`, in order."""
-    return _TOKEN.findall(fold(text))
+    return TOKEN.findall(fold(text))
 
 
 def normalise(text: str) -> str:

@@ -1,19 +1,22 @@
 """Titles: article names above a search volume.
 
 reads   pageview files, pages
-writes  titles (title, views)
+writes  titles (title, article, query, views)
 
-The volume of an article is its views summed over the domains and over the redirects to it.
+The volume of an article is its views summed over the hours, the domains, and the redirects to it.
 """
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
-from pyspark.sql import Column, DataFrame, SparkSession
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipeline.errors import BadInput
+from pipeline.text import encodable, normalise
 
 _NAMESPACES = (
     "special|talk|user|user_talk|wikipedia|wikipedia_talk|wp|file|file_talk|image|mediawiki|"
@@ -26,7 +29,10 @@ REASONS = ("malformed line", "other domain", "other namespace", "main page")
 
 
 def views(spark: SparkSession, paths: list[str], domains: list[str]) -> DataFrame:
-    """Each line of the pageview files: title, views, and a reason where it is no article's."""
+    """The titles of the pageview files: their views, and how many `rows` say so.
+
+    Lines that are dropped are one row for each reason, in `dropped_for`.
+    """
     for path in paths:
         if not Path(path).is_file():
             raise BadInput(f"derive.pageviews: {path} does not exist: correct the path")
@@ -40,28 +46,38 @@ def views(spark: SparkSession, paths: list[str], domains: list[str]) -> DataFram
         .when(F.lower(title).rlike(f"^({_NAMESPACES}):"), "other namespace")
         .when(title.isin("Main_Page", "-", ""), "main page")
     )
-    count = F.when(is_whole, F.get(parts, F.lit(2)).cast("long"))
-    return lines.select(title.alias("title"), count.alias("views"), reason.alias("reason"))
+    lines = lines.select(
+        F.when(reason.isNull(), title).alias("title"),
+        F.when(reason.isNull(), F.get(parts, F.lit(2)).cast("long")).alias("views"),
+        reason.alias("dropped_for"),
+    )
+    return _summed(lines.withColumn("rows", F.lit(1)), "title", "dropped_for")
 
 
-def titles(views: DataFrame, pages: DataFrame | None) -> DataFrame:
-    """The views of each article name, redirects added to what they lead to."""
-    seen = views.where(F.col("reason").isNull())
-    seen = seen.groupBy("title").agg(F.sum("views").alias("views"))
-    seen = seen.select(_readable(F.col("title")).alias("title"), "views")
-    if pages is not None:
-        redirects = pages.where(F.col("kind") == "redirect")
-        redirects = redirects.select(F.col("title"), F.col("target")).dropDuplicates(["title"])
-        seen = seen.join(redirects, on="title", how="left")
-        seen = seen.select(F.coalesce("target", "title").alias("title"), "views")
-    return seen.groupBy("title").agg(F.sum("views").alias("views"))
+def titles(views: DataFrame, pages: DataFrame) -> DataFrame:
+    """Each title with the article that it leads to and the query that the article would be."""
+    spelt = views.mapInArrow(_spell, views.schema)
+    spelt = _summed(spelt, "title", "dropped_for")
+    spelt = spelt.join(_redirects(pages), on="title", how="left")
+    spelt = spelt.withColumn("article", F.coalesce("target", "title")).drop("target")
+    schema = "title string, dropped_for string, views long, rows long, article string, query string"
+    return spelt.mapInArrow(_with_query, schema)
 
 
-def _readable(title: Column) -> Column:
-    """Underscores are spaces; some clients send titles percent-encoded."""
-    decode = F.udf(unquote, "string")
-    plain = F.when(title.contains("%"), decode(title)).otherwise(title)
-    return F.translate(plain, "_", " ")
+def best(titles: DataFrame, min_views: int, limit: int) -> tuple[pa.Table, dict[str, int]]:
+    """The `limit` queries of the most viewed articles with at least `min_views`, and counts of
+    what there was: articles, those above the volume, and distinct queries among them.
+
+    Of several articles of one name ("Mercury (planet)", "Mercury (element)") the most viewed
+    counts, and not their sum: none of them is the name's own volume.
+    """
+    articles = titles.groupBy("article", "query").agg(F.sum("views").alias("views"))
+    is_above = F.col("views") >= min_views
+    row = articles.agg(F.count("*"), F.sum(is_above.cast("long"))).collect()[0]
+    named = articles.where(is_above & (F.col("query") != ""))
+    named = named.groupBy("query").agg(F.max("views").alias("views"))
+    counts = {"articles": row[0], "above volume": row[1] or 0, "queries": named.count()}
+    return named.orderBy(F.desc("views"), "query").limit(limit).toArrow(), counts
 
 
 def without_suffix(title: str) -> str:
@@ -69,10 +85,38 @@ def without_suffix(title: str) -> str:
     return _SUFFIX.sub("", title) or title
 
 
-def above(volumes: dict[str, int], min_views: int) -> list[tuple[str, float]]:
-    """The names with at least `min_views`, their disambiguation suffixes taken off."""
-    return [
-        (without_suffix(title), float(views))
-        for title, views in volumes.items()
-        if views >= min_views
-    ]
+def spelt(title: str) -> str:
+    """A title as Wikipedia spells it.
+
+    Underscores are spaces, the first letter is a capital; some clients send percent-encoding.
+    """
+    plain = encodable(unquote(title) if "%" in title else title).replace("_", " ").strip()
+    first = plain[:1].upper()
+    return first + plain[1:] if len(first) == 1 else plain
+
+
+def _summed(table: DataFrame, *by: str) -> DataFrame:
+    sums = [F.sum(column).alias(column) for column in ("views", "rows")]
+    return table.groupBy(*by).agg(*sums)
+
+
+def _redirects(pages: DataFrame) -> DataFrame:
+    """Each redirect with where it leads, a redirect to a redirect to its end."""
+    found = pages.where(F.col("kind") == "redirect")
+    found = found.groupBy("title").agg(F.min("target").alias("target"))
+    onward = found.select(F.col("title").alias("target"), F.col("target").alias("end"))
+    found = found.join(onward, on="target", how="left")
+    return found.select("title", F.coalesce("end", "target").alias("target"))
+
+
+def _spell(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        names = [None if t is None else spelt(t) for t in batch.column("title").to_pylist()]
+        yield batch.set_column(0, "title", pa.array(names, pa.string()))
+
+
+def _with_query(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        names = batch.column("article").to_pylist()
+        queries = [None if n is None else normalise(without_suffix(n)) for n in names]
+        yield batch.append_column("query", pa.array(queries, pa.string()))

@@ -7,6 +7,7 @@ writes  names, in the order of the files
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Literal
 
 from pipeline.errors import BadInput
 
@@ -14,9 +15,14 @@ _FILES = ("data.noun", "data.verb", "data.adj", "data.adv")
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")
 
 
-def synset_names(folder: str) -> list[str]:
-    """The first lemma of each synset, each name once. Raises BadInput for missing files."""
-    names: dict[str, None] = {}
+def synset_names(folder: str, names: Literal["lemma", "metaclip"] = "lemma") -> list[str]:
+    """The first lemma of each synset, each name once. Raises BadInput for missing files.
+
+    With `metaclip`, as MetaCLIP's list has them: NLTK's `synset.name()`, a lower-case lemma before
+    a dot, a letter and a number, cut at the first dot. That mangles the lemmas that hold a dot,
+    "st. louis" to "st", and leaves nothing of those that begin with one.
+    """
+    found: dict[str, None] = {}
     for file in _FILES:
         path = Path(folder) / file
         if not path.is_file():
@@ -24,9 +30,11 @@ def synset_names(folder: str) -> list[str]:
                 f"derive.wordnet: {path} does not exist: install WordNet's database "
                 "(Debian, Ubuntu: `apt-get install wordnet-base`, then /usr/share/wordnet)"
             )
-        for name in _lemmas(path):
-            names.setdefault(name)
-    return list(names)
+        for lemma in _lemmas(path):
+            name = lemma.lower().split(".")[0] if names == "metaclip" else lemma
+            if name:
+                found.setdefault(name.replace("_", " "))
+    return list(found)
 
 
 def _lemmas(path: Path) -> Iterator[str]:
@@ -38,4 +46,4 @@ def _lemmas(path: Path) -> Iterator[str]:
             if len(fields) < 6:
                 raise BadInput(f"derive.wordnet: {path}, line {number} is not a synset")
             # Adjectives carry where they may stand: "alive(p)".
-            yield _MARKER.sub("", fields[4]).replace("_", " ")
+            yield _MARKER.sub("", fields[4])

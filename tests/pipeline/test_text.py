@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.text import normalise, tokens
+from pipeline.text import fold, normalise, tokens
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,8 @@ def test_normalising_twice_changes_nothing(text: str) -> None:
 @given(st.text())
 def test_no_token_holds_a_space_or_is_empty(text: str) -> None:
     assert all(token and " " not in token for token in tokens(text))
+
+
+@given(st.lists(st.text(max_size=20), max_size=6))
+def test_lines_fold_as_they_do_apart(lines: list[str]) -> None:
+    assert fold("\n".join(lines)) == "\n".join(fold(line) for line in lines)

@@ -1,0 +1,217 @@
+"""Markup: the names that wikitext gives a meaning to, and where a piece of it ends."""
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.kernels import kernel
+
+Bytes = npt.NDArray[np.uint8]
+Places = npt.NDArray[np.int64]
+
+NO_TAG, INLINE, BREAK, HIDDEN, RAW, GALLERY = -1, 0, 1, 2, 3, 4
+_TAGS = {
+    BREAK: "blockquote br caption center dd div dl dt h1 h2 h3 h4 h5 h6 hr li ol p poem table td "
+    "th tr ul",
+    HIDDEN: "categorytree ce chem graph hiero imagemap inputbox mapframe maplink math ref score "
+    "section source syntaxhighlight templatedata timeline",
+    RAW: "nowiki pre",
+    GALLERY: "gallery",
+}
+ARTICLE, MEDIA, CATEGORY = 0, 1, 2
+_NAMESPACES = {MEDIA: "file image media", CATEGORY: "category"}
+_OPTIONS = (
+    "thumb thumbnail frame framed frameless border right left center centre none baseline middle "
+    "sub super top text-top bottom text-bottom upright alt link page lang class start end thumbtime"
+)
+_BASIS, _PRIME = 0xCBF29CE484222325, 0x100000001B3  # of FNV-1a, 64 bits
+
+
+def _hash(word: str) -> int:
+    value = _BASIS
+    for byte in word.encode():
+        value = (value ^ byte) * _PRIME % 2**64
+    return value
+
+
+def _table(kinds: dict[int, str]) -> tuple[npt.NDArray[np.uint64], Places]:
+    pairs = [(_hash(word), kind) for kind, words in kinds.items() for word in words.split()]
+    hashes, values = zip(*pairs, strict=True)
+    return np.array(hashes, np.uint64), np.array(values, np.int64)
+
+
+_TAG_HASHES, _TAG_KINDS = _table(_TAGS)
+_NAMESPACE_HASHES, _NAMESPACE_KINDS = _table(_NAMESPACES)
+_OPTION_HASHES, _ = _table({0: _OPTIONS})
+COMMENT = len(_TAG_HASHES)
+"""A comment's place in the table of what was looked for, behind those of the tags."""
+
+
+@kernel
+def _is_letter(byte: int) -> bool:
+    return 97 <= byte <= 122 or 65 <= byte <= 90
+
+
+@kernel
+def _name_hash(text: Bytes, begin: int, end: int) -> int:
+    value = np.uint64(_BASIS)
+    for at in range(begin, end):
+        byte = text[at]
+        if 65 <= byte <= 90:
+            byte += np.uint8(32)
+        value = (value ^ np.uint64(byte)) * np.uint64(_PRIME)
+    return value  # type: ignore[return-value]
+
+
+@kernel
+def _trim(text: Bytes, begin: int, end: int) -> tuple[int, int]:
+    while begin < end and text[begin] in (32, 9, 10):
+        begin += 1
+    while end > begin and text[end - 1] in (32, 9, 10):
+        end -= 1
+    return begin, end
+
+
+@kernel
+def namespace(text: Bytes, begin: int, end: int) -> int:
+    """Whether a link's target is a picture's, a category or another language, or an article."""
+    begin, end = _trim(text, begin, end)
+    colon = begin
+    while colon < end and colon - begin < 12 and (_is_letter(text[colon]) or text[colon] == 45):
+        colon += 1
+    if colon in (begin, end) or text[colon] != 58:
+        return ARTICLE
+    name = _name_hash(text, begin, colon)
+    for place in range(len(_NAMESPACE_HASHES)):
+        if _NAMESPACE_HASHES[place] == name:
+            return _NAMESPACE_KINDS[place]  # type: ignore[no-any-return]
+    # "de:", "zh-yue:" lead to the article in another language, and are shown beside the text.
+    for at in range(begin, colon):
+        if text[at] < 97 and text[at] != 45:
+            return ARTICLE
+    is_language = colon - begin in (2, 3) or (colon - begin > 3 and text[begin + 2] == 45)
+    return CATEGORY if is_language else ARTICLE
+
+
+@kernel
+def is_option(text: Bytes, begin: int, end: int) -> bool:
+    """Whether a part of a picture's link says how it is shown: "thumb", "120px", "alt=..."."""
+    begin, end = _trim(text, begin, end)
+    if begin == end:
+        return True
+    if end - begin > 2 and text[end - 2] == 112 and text[end - 1] == 120:  # px
+        at = begin
+        while at < end - 2 and (48 <= text[at] <= 57 or text[at] in (120, 32)):
+            at += 1
+        if at == end - 2:
+            return True
+    stop = begin
+    while stop < end and text[stop] != 61 and stop - begin < 16:  # =
+        stop += 1
+    if stop < end and text[stop] != 61:
+        return False
+    _, stop = _trim(text, begin, stop)
+    name = _name_hash(text, begin, stop)
+    return bool(np.any(name == _OPTION_HASHES))
+
+
+@kernel
+def tag(text: Bytes, at: int) -> tuple[int, int, int, bool, bool, int]:
+    """The tag whose `<` is at `at`: its kind, where its name and where it ends, whether it closes
+    a block, whether it is a block in itself, and its place among the tags. NO_TAG for none."""
+    n = len(text)
+    begin = at + 1
+    is_closing = begin < n and text[begin] == 47
+    if is_closing:
+        begin += 1
+    stop = begin
+    while stop < n and (_is_letter(text[stop]) or 48 <= text[stop] <= 57):
+        stop += 1
+    if stop == begin or not _is_letter(text[begin]):
+        return NO_TAG, at, at, False, False, 0
+    end = stop
+    while end < n and text[end] != 62 and text[end] != 60:
+        end += 1
+    if end == n or text[end] != 62:
+        return NO_TAG, at, at, False, False, 0
+    name = _name_hash(text, begin, stop)
+    kind, place = INLINE, 0
+    for place in range(len(_TAG_HASHES)):
+        if _TAG_HASHES[place] == name:
+            kind = _TAG_KINDS[place]
+            break
+    return kind, stop, end + 1, is_closing, text[end - 1] == 47, place
+
+
+@kernel
+def block_end(text: Bytes, at: int, name: Bytes, place: int, found: Places) -> int:
+    """Where the block that is open at `at` is closed: where `</name` begins; -1 if it never is.
+
+    `found` keeps what was looked for, so that many openings without a closing are one search.
+    """
+    if found[place] < at:
+        found[place] = _find_closing(text, at, name)
+    return -1 if found[place] == len(text) else found[place]
+
+
+@kernel
+def _find_closing(text: Bytes, at: int, name: Bytes) -> int:
+    n, size = len(text), len(name)
+    while at + size + 2 <= n:
+        if text[at] == 60 and text[at + 1] == 47:
+            same = 0
+            while same < size and (text[at + 2 + same] | 32) == (name[same] | 32):
+                same += 1
+            after = at + 2 + size
+            if same == size and (after == n or not _is_letter(text[after])):
+                return at
+        at += 1
+    return n
+
+
+@kernel
+def comment_end(text: Bytes, at: int, found: Places) -> int:
+    """Behind the comment that is open at `at`; -1 where nothing ends it."""
+    n = len(text)
+    if found[COMMENT] < at:
+        end = at
+        while end + 3 <= n and not (
+            text[end] == 45 and text[end + 1] == 45 and text[end + 2] == 62
+        ):
+            end += 1
+        found[COMMENT] = end if end + 3 <= n else n
+    return -1 if found[COMMENT] == n else found[COMMENT] + 3
+
+
+@kernel
+def line_end(text: Bytes, at: int) -> int:
+    """Where the line ends that `at` is in."""
+    while at < len(text) and text[at] != 10:
+        at += 1
+    return at
+
+
+@kernel
+def url_end(text: Bytes, at: int) -> int:
+    """Behind the address of an external link that begins at `at`; `at` where there is none."""
+    n = len(text)
+    end = at
+    while end < n and end - at < 12 and _is_letter(text[end]):
+        end += 1
+    has_scheme = end < n and text[end] == 58 and end > at
+    if has_scheme:
+        end += 1
+    is_mail = has_scheme and text[at] == 109  # mailto:
+    if not is_mail and not (end + 1 < n and text[end] == 47 and text[end + 1] == 47):
+        return at
+    end = address_end(text, end)
+    while end < n and text[end] == 32:
+        end += 1
+    return end
+
+
+@kernel
+def address_end(text: Bytes, at: int) -> int:
+    """Behind the address that `at` is in."""
+    while at < len(text) and text[at] > 32 and text[at] not in (34, 60, 62, 91, 93, 123, 124, 125):
+        at += 1
+    return at
