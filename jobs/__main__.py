@@ -12,7 +12,7 @@ import typer
 
 from jobs import walk
 from jobs.run import Run
-from pipeline.errors import WitError
+from pipeline.errors import BadInput, WitError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -32,6 +32,11 @@ Update = Annotated[
     bool, typer.Option("--update", help="Take changed settings into an existing run.")
 ]
 Again = Annotated[bool, typer.Option("--again", help="Make it once more though up to date.")]
+Explain = Annotated[
+    str | None,
+    typer.Option("--explain", help="Make nothing: tell why a text is in the list, or is not."),
+]
+_STAGES = "Stages, in order"
 
 
 @app.command()
@@ -46,6 +51,26 @@ def build(
     walk.build(Run.open(run, config, sets or [], update=update), again=again)
 
 
+@app.command(rich_help_panel=_STAGES)
+def derive(
+    run: RunDir,
+    config: Config = None,
+    sets: Sets = None,
+    update: Update = False,
+    again: Again = False,
+    explain: Explain = None,
+) -> None:
+    """sources -> words, bigrams, titles, queries"""
+    if explain is None:
+        walk.one(Run.open(run, config, sets or [], update=update), "derive", again=again)
+        return
+    if config is not None or sets or update or again:
+        raise BadInput("--explain makes nothing: leave out --config, --set, --update and --again")
+    from jobs.explain import show
+
+    show(Run.open(run, None, []), explain)
+
+
 def _add_stage(verb: str, doc: str) -> None:
     def command(
         run: RunDir,
@@ -57,10 +82,10 @@ def _add_stage(verb: str, doc: str) -> None:
         walk.one(Run.open(run, config, sets or [], update=update), verb, again=again)
 
     command.__doc__ = doc
-    app.command(verb, rich_help_panel="Stages, in order")(command)
+    app.command(verb, rich_help_panel=_STAGES)(command)
 
 
-for _stage in walk.STAGES:
+for _stage in walk.STAGES[1:]:  # the first, derive, has a flag of its own
     _reads, _writes = ", ".join(_stage.reads) or "sources", ", ".join(_stage.writes)
     _add_stage(_stage.verb, f"{_reads} -> {_writes}")
 

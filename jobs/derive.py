@@ -40,7 +40,7 @@ def main(run: Run) -> None:
         pairs = bigrams.bigrams(texts, vocabulary, settings.min_bigram_count)
     ranked = bigrams.scored(pairs, vocabulary, total)
     run.write_arrow("bigrams", ranked, Ledger(ranked.num_rows, ranked.num_rows))
-    best = ranked.slice(0, settings.max_bigrams)
+    best = bigrams.best(ranked, settings.min_pmi, settings.max_bigrams)
 
     named, notes["titles"] = _titles(run, pages)
     pages.unpersist()

@@ -40,18 +40,29 @@ def _axes(width: float, height: float, **subplot: Any) -> tuple[Figure, Any]:
     return figure, figure.add_subplot(**subplot)
 
 
-def bars(names: Sequence[str], values: Sequence[float], *, unit: str) -> str:
-    """Horizontal bars, the first on top, each with its number."""
+def bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    *,
+    unit: str,
+    of: Sequence[float] | None = None,
+) -> str:
+    """Horizontal bars, the first on top, each with its number; behind it, pale, what it is of."""
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(8.5, 0.5 + 0.32 * len(names))
+        if of is not None:
+            axes.barh(range(len(names)), of, color=_PALE, height=0.62)
         axes.barh(range(len(names)), values, color=_ACCENT, height=0.62)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.set_xlabel(unit)
-        top = max([*values, 1])
+        top = max([*values, *(of or []), 1])
         axes.set_xlim(0, top * 1.15)
         for place, value in enumerate(values):
-            axes.text(value + top * 0.01, place, f"{value:,.0f}", va="center")
+            end, told = value, f"{value:,.0f}"
+            if of is not None and of[place] > value:
+                end, told = of[place], f"{told} of {of[place]:,.0f}"
+            axes.text(end + top * 0.01, place, told, va="center")
         return _svg(figure)
 
 

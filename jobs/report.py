@@ -10,6 +10,7 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jobs import pictures
+from jobs.query_summary import summary
 from jobs.run import MANIFEST, Run
 from jobs.walk import STAGES
 from pipeline.schemas import TABLES
@@ -46,7 +47,7 @@ def write_report(run: Run) -> Path:
         confidence=run.settings.audit.confidence,
         funnel=_funnel(there),
         tables=_tables(there),
-        queries=_queries(run, there),
+        queries=summary(run) if "queries" in there else None,
         coverage=_coverage(run, there),
         download=_download(there),
         placeholders=_placeholders(run, there),
@@ -85,20 +86,6 @@ def _tables(there: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for name, manifest in there.items()
     ]
-
-
-def _queries(run: Run, there: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    if "queries" not in there:
-        return None
-    rows = run.read_arrow("queries", ["query", "source", "score"]).to_pylist()
-    sources: dict[str, dict[str, Any]] = {}
-    for row in rows:
-        source = sources.setdefault(row["source"], {"count": 0, "first": [], "last_score": None})
-        source["count"] += 1
-        source["last_score"] = row["score"]
-        if len(source["first"]) < 8:
-            source["first"].append(row["query"])
-    return {"total": len(rows), "sources": sources, "notes": there["queries"]["notes"]}
 
 
 def _coverage(run: Run, there: dict[str, dict[str, Any]]) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """Kernels: loops over bytes and numbers, compiled to machine code when first called."""
 
+import contextlib
 import hashlib
 import os
 from collections.abc import Callable
@@ -13,24 +14,22 @@ R = TypeVar("R")
 
 
 def _cache_folder() -> Path:
-    """Where machine code is kept. Another source is another folder: numba looks only at the file
-    of the kernel itself, and not at those of the kernels that it calls."""
+    """Where machine code is kept, by the sources of all kernels: numba itself looks only at the
+    file of the kernel, and not at those of the kernels that it calls."""
     root = Path(__file__).resolve().parent.parent
-    if root.is_file():  # a zip given to spark-submit
-        sources = [root]
-    else:
-        sources = sorted(
-            file for room in ("pipeline", "queries") for file in root.glob(f"{room}/**/*.py")
-        )
+    rooms = [root] if root.is_file() else sorted(root.glob("*/*.py"))  # a zip for spark-submit
     digest = hashlib.sha256()
-    for source in sources:
-        digest.update(source.read_bytes())
+    for source in rooms:
+        code = source.read_bytes()
+        if b"pipeline.kernels" in code or source in (root, Path(__file__)):
+            digest.update(code)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "webimagetext" / digest.hexdigest()[:16]
 
 
 if "NUMBA_CACHE_DIR" not in os.environ:
-    numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
+    with contextlib.suppress(RuntimeError):  # where the user has no home
+        numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

@@ -52,6 +52,8 @@ class DeriveSettings(_Closed):
     """The rule for words, applied to bigrams: PMI alone prefers the rarest pairs."""
     max_bigrams: int = Field(default=100_000, ge=0)
     """The best by PMI. MetaCLIP reports 100,646."""
+    min_pmi: float = 0.0
+    """Bits of pointwise mutual information; below 0 a pair is rarer than chance would have it."""
     min_title_views: int = Field(default=1, gt=0)
     """CLIP, section 2.2: article names above a certain search volume."""
     wordnet_names: Literal["lemma", "metaclip"] = "lemma"

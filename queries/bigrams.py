@@ -66,6 +66,11 @@ def scored(pairs: pa.Table, vocabulary: dict[str, int], total: int) -> pa.Table:
     return table.sort_by([("pmi", "descending"), ("bigram", "ascending")])
 
 
+def best(ranked: pa.Table, min_pmi: float, limit: int) -> pa.Table:
+    """The first `limit` of those with at least `min_pmi`."""
+    return ranked.filter(pc.greater_equal(ranked["pmi"], min_pmi)).slice(0, limit)
+
+
 def _count(batches: Iterator[pa.RecordBatch], vocabulary: Lexicon) -> Iterator[pa.RecordBatch]:
     """Counts of a task's pairs: most pairs once, and never more than there is room for."""
     pairs, counts = np.full(_SLOTS, -1, np.int64), np.zeros(_SLOTS, np.int64)

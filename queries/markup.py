@@ -23,6 +23,10 @@ _OPTIONS = (
     "thumb thumbnail frame framed frameless border right left center centre none baseline middle "
     "sub super top text-top bottom text-bottom upright alt link page lang class start end thumbtime"
 )
+_ATTRIBUTES = (
+    "abbr align bgcolor border class color colspan data-sort-type data-sort-value dir headers "
+    "height id lang nowrap rowspan scope style title valign width"
+)
 _BASIS, _PRIME = 0xCBF29CE484222325, 0x100000001B3  # of FNV-1a, 64 bits
 
 
@@ -42,6 +46,7 @@ def _table(kinds: dict[int, str]) -> tuple[npt.NDArray[np.uint64], Places]:
 _TAG_HASHES, _TAG_KINDS = _table(_TAGS)
 _NAMESPACE_HASHES, _NAMESPACE_KINDS = _table(_NAMESPACES)
 _OPTION_HASHES, _ = _table({0: _OPTIONS})
+_ATTRIBUTE_HASHES, _ = _table({0: _ATTRIBUTES})
 COMMENT = len(_TAG_HASHES)
 """A comment's place in the table of what was looked for, behind those of the tags."""
 
@@ -112,6 +117,33 @@ def is_option(text: Bytes, begin: int, end: int) -> bool:
     _, stop = _trim(text, begin, stop)
     name = _name_hash(text, begin, stop)
     return bool(np.any(name == _OPTION_HASHES))
+
+
+@kernel
+def is_attributes(text: Bytes, begin: int, end: int) -> bool:
+    """Whether a cell holds attributes and nothing else: `colspan=2 style="..."`."""
+    begin, end = _trim(text, begin, end)
+    at = begin
+    while at < end:
+        stop = at
+        while stop < end and (_is_letter(text[stop]) or text[stop] == 45):
+            stop += 1
+        if not np.any(_name_hash(text, at, stop) == _ATTRIBUTE_HASHES):
+            return False
+        while stop < end and text[stop] == 32:
+            stop += 1
+        if stop == end or text[stop] != 61:  # =
+            return False
+        stop += 1
+        while stop < end and text[stop] == 32:
+            stop += 1
+        quote = text[stop] if stop < end and text[stop] in (34, 39) else np.uint8(32)
+        at = stop if quote == 32 else stop + 1
+        while at < end and text[at] != quote:
+            at += 1
+        while at < end and (text[at] == 32 or text[at] == quote):
+            at += 1
+    return at > begin
 
 
 @kernel

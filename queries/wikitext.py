@@ -78,6 +78,7 @@ def _strip(source: Bytes, out: Bytes) -> int:
             if gallery and top == _LINK and stack.parts[stack.counts[_DEPTH] - 1] == _CAPTION:
                 o = _show(out, o, stack, _close(stack, _LINK))
             _leave_line(stack, is_blank=o == line)
+            o = _end_cell(out, o, stack)
             out[o] = 10
             o += 1
             at += 1
@@ -110,6 +111,7 @@ def _strip(source: Bytes, out: Bytes) -> int:
             at += 1
             o = _next_part(out, o, stack)
         elif (byte == 124 or byte == 33) and following == byte and top == _TABLE:  # || !!
+            o = _end_cell(out, o, stack)
             out[o] = 10
             o += 1
             at += 2
@@ -209,9 +211,16 @@ def _leave_line(stack: _Stack, is_blank: bool) -> None:
         if stack.kinds[top] != _LINK or (stack.parts[top] != _TARGET and not is_blank):
             break
         _close(stack, _LINK)
+
+
+@kernel
+def _end_cell(out: Bytes, o: int, stack: _Stack) -> int:
+    """A cell's line ends. Where it is attributes alone, a template held the rest: {{yes}}."""
     top = stack.counts[_DEPTH] - 1
-    if top >= 0 and stack.kinds[top] == _TABLE:
-        stack.marks[top] = -1
+    if top < 0 or stack.kinds[top] != _TABLE:
+        return o
+    mark, stack.marks[top] = stack.marks[top], -1
+    return int(mark) if 0 <= mark < o and markup.is_attributes(out, mark, o) else o
 
 
 @kernel

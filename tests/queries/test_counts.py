@@ -106,3 +106,6 @@ def test_pmi_is_that_of_nltk() -> None:
     scores = dict(zip(ours["bigram"].to_pylist(), ours["pmi"].to_pylist(), strict=True))
     assert scores == pytest.approx(theirs, abs=1e-6)
     assert list(scores) == sorted(scores, key=lambda pair: (-scores[pair], pair))
+    assert bigrams.best(ours, -99.0, 3).to_pylist() == ours.to_pylist()[:3]
+    chosen = bigrams.best(ours, 1.0, 10_000)["pmi"].to_pylist()
+    assert chosen == [score for score in scores.values() if score >= 1.0]

@@ -69,6 +69,10 @@ def test_captions_of_pictures_are_text(wikitext: str, words: str) -> None:
             ["the caption", "h1", "h2", "h3", "a", "b"],
         ),
         ('{|\n|- bgcolor=x\n| style="a:b" | c || colspan=2 | d\n|}', ["c", "d"]),
+        (
+            '{|\n| colspan=2 style="a: b" {{yes}} || rowspan = 3\n| e=mc2 || width\n|}',
+            ["e mc2", "width"],
+        ),
         ("{|\n| [[a|b]] or | c\n| {{x|y}} | z\n|}", ["b or c", "z"]),
         ("{|\n| a\n{| border=1\n| in\n|}\n| b\n|}\nc", ["a", "in", "b", "c"]),
         ("{{box|\n{|\n| in a template\n|}}}\nb", ["b"]),
