@@ -10,13 +10,23 @@ from jobs import sources
 from jobs.run import Ledger, Run
 from pipeline.errors import BadInput
 from pipeline.schemas import TITLES
-from queries import bigrams, blocklist, combine, dump, multistream, tally, titles, words
+from queries import (
+    bigrams,
+    blocklist,
+    combine,
+    dump,
+    multistream,
+    pageviews,
+    tally,
+    titles,
+    words,
+)
 from queries.wordnet import synset_names
 
 
 def main(run: Run) -> None:
     settings = run.settings.derive
-    dumps = sources.expand("derive.dumps", settings.dumps)
+    dumps = sources.expand(settings.dumps)
     if not dumps:
         raise BadInput("derive.dumps is empty: name at least one pages-articles XML dump")
     blocked = blocklist.load(settings.blocklist)
@@ -24,10 +34,14 @@ def main(run: Run) -> None:
     if settings.wordnet is not None:
         names = synset_names(settings.wordnet, settings.wordnet_names)
 
+    viewed = sources.expand(settings.pageviews)
+    pageviews.check(viewed)
+    indexes = _indexes(run, dumps)
+
     pages = dump.pages(run.spark, dumps, settings.dbname, settings.split_bytes)
     # On disk: the text of all of Wikipedia is larger than a machine's memory.
     pages = pages.persist(StorageLevel.DISK_ONLY)
-    notes = _count_pages(run, pages, dumps)
+    notes = _count_pages(run, pages, dumps, indexes)
 
     texts = words.texts(pages)
     run.write("words", words.words(texts))
@@ -42,7 +56,7 @@ def main(run: Run) -> None:
     run.write_arrow("bigrams", ranked, Ledger(ranked.num_rows, ranked.num_rows))
     best = bigrams.best(ranked, settings.min_pmi, settings.max_bigrams)
 
-    named, notes["titles"] = _titles(run, pages)
+    named, notes["titles"] = _titles(run, pages, viewed)
     pages.unpersist()
 
     offered: dict[str, Any] = {
@@ -60,7 +74,22 @@ def main(run: Run) -> None:
     run.write_arrow("queries", table, Ledger(rows_in, table.num_rows, dropped, notes))
 
 
-def _count_pages(run: Run, pages: DataFrame, dumps: list[str]) -> dict[str, Any]:
+def _indexes(run: Run, dumps: list[str]) -> dict[str, int]:
+    """How many pages each dump holds that lies beside its multistream index."""
+    listed = {}
+    for path in dumps:
+        index = multistream.index_of(path)
+        try:
+            if index is not None:
+                listed[path] = multistream.pages_listed(index)
+        except BadInput as error:  # it is only a check
+            run.progress.say(f"derive: {error}")
+    return listed
+
+
+def _count_pages(
+    run: Run, pages: DataFrame, dumps: list[str], indexes: dict[str, int]
+) -> dict[str, Any]:
     """Read the dumps, and say what they are made of and what was lost of them."""
     with run.progress.watch(run.spark, "articles"):
         found = tally.table(pages, "dump", "kind", "is_mended")
@@ -69,7 +98,8 @@ def _count_pages(run: Run, pages: DataFrame, dumps: list[str]) -> dict[str, Any]
         of_dumps[row["dump"]][row["kind"]] += row["count"]
     kinds = sum(of_dumps, Counter())
     if not kinds.get("article"):
-        raise BadInput(f"derive.dumps: no article in {', '.join(dumps)}: name others")
+        told = "".join(f", {kind} {count:,}" for kind, count in sorted(kinds.items()))
+        raise BadInput(f"derive.dumps: no article in {', '.join(dumps)}{told}: name others")
     notes: dict[str, Any] = {"pages": dict(sorted(kinds.items()))}
     notes["mended_utf8"] = sum(row["count"] for row in found if row["is_mended"])
     for path, of_dump in zip(dumps, of_dumps, strict=True):
@@ -77,33 +107,31 @@ def _count_pages(run: Run, pages: DataFrame, dumps: list[str]) -> dict[str, Any]
         if lost:
             told = ", ".join(f"{kind} {count:,}" for kind, count in lost.items())
             run.progress.say(f"derive: {path} is not whole ({told}): the rest is read")
-        index = multistream.index_of(path)
-        if index is not None:
-            whole = of_dump.total() - sum(lost.values())
-            listed = multistream.pages_listed(index)
+        if path in indexes:
+            listed, whole = indexes[path], of_dump.total() - sum(lost.values())
             notes.setdefault("index", {})[path] = {"listed": listed, "read": whole}
             if listed != whole:
                 run.progress.say(
-                    f"derive: {index} lists {listed:,} pages, {path} holds {whole:,}: "
+                    f"derive: {path} holds {whole:,} pages, its index lists {listed:,}: "
                     "fetch the dump again, or go on with what it holds"
                 )
     return notes
 
 
-def _titles(run: Run, pages: DataFrame) -> tuple[Any, dict[str, int]]:
+def _titles(run: Run, pages: DataFrame, paths: list[str]) -> tuple[Any, dict[str, int]]:
     """The most viewed titles, as queries, and what they were chosen among."""
     settings = run.settings.derive
-    paths = sources.expand("derive.pageviews", settings.pageviews)
     if not paths:
         run.write_arrow("titles", TITLES.empty_table(), Ledger(0, 0))
         return TITLES.empty_table(), {}
-    views = titles.views(run.spark, paths, settings.domains)
-    run.write("titles", titles.titles(views, pages), reasons=titles.REASONS)
+    views, broken = pageviews.views(run.spark, paths, settings.domains)
+    run.write("titles", titles.titles(views, pages), reasons=pageviews.REASONS)
+    for path in sorted(broken.value):
+        run.progress.say(f"derive: {path} breaks off: what comes before is read")
     if not run.rows("titles"):
         reasons = ", ".join(f"{why} {n:,}" for why, n in run.manifest("titles")["dropped"].items())
         raise BadInput(
-            f"derive.pageviews: no line is of an article ({reasons}): name hourly files of "
-            "`domain title views bytes`, or correct derive.domains"
+            f"derive.pageviews: no line is of an article ({reasons}): correct derive.domains"
         )
     return titles.best(run.read("titles"), settings.min_title_views, settings.max_queries)
 

@@ -3,23 +3,17 @@
 import glob
 from pathlib import Path
 
-from pipeline.errors import BadInput
 
-
-def expand(key: str, patterns: list[str]) -> list[str]:
+def expand(patterns: list[str]) -> list[str]:
     """The files, each once, in the order of the settings and then of their names.
 
-    Raises BadInput for a pattern that nothing fits; a path without `*` is taken as it is.
+    A pattern that no file fits stands for itself, as a path does that is not there: who reads it
+    says that it is missing.
     """
     found: dict[str, None] = {}
     for pattern in patterns:
-        # A file may be called so.
-        if "*" not in pattern or Path(pattern).exists():
-            found.setdefault(pattern)
-            continue
-        # Path.glob takes no pattern that begins at the root.
-        fitting = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
-        if not fitting:
-            raise BadInput(f"{key}: no file is called {pattern}: correct the pattern")
-        found.update(dict.fromkeys(fitting))
+        # A file may be called so; and Path.glob takes no pattern that begins at the root.
+        is_path = "*" not in pattern or Path(pattern).exists()
+        fitting = [] if is_path else sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207
+        found.update(dict.fromkeys(fitting or [pattern]))
     return list(found)

@@ -84,8 +84,8 @@ def _derive_sources(settings: Settings) -> list[str]:
     derive = settings.derive
     wordnet = [] if derive.wordnet is None else [derive.wordnet]
     blocklist = [] if derive.blocklist is None else [derive.blocklist]
-    dumps = sources.expand("derive.dumps", derive.dumps)
-    pageviews = sources.expand("derive.pageviews", derive.pageviews)
+    dumps = sources.expand(derive.dumps)
+    pageviews = sources.expand(derive.pageviews)
     return [*dumps, *pageviews, *wordnet, *blocklist]
 
 

@@ -17,9 +17,11 @@ def _cache_folder() -> Path:
     """Where machine code is kept, by the sources of all kernels: numba itself looks only at the
     file of the kernel, and not at those of the kernels that it calls."""
     root = Path(__file__).resolve().parent.parent
-    rooms = [root] if root.is_file() else sorted(root.glob("*/*.py"))  # a zip for spark-submit
+    sources = [root]
+    if root.is_dir():  # and no zip for spark-submit
+        sources = [*sorted(root.glob("pipeline/*.py")), *sorted(root.glob("queries/*.py"))]
     digest = hashlib.sha256()
-    for source in rooms:
+    for source in sources:
         code = source.read_bytes()
         if b"pipeline.kernels" in code or source in (root, Path(__file__)):
             digest.update(code)

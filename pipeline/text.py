@@ -4,16 +4,16 @@ Two texts match when their tokens are equal, so queries and captions must be cut
 rule: NFKC, lower case, then every run of letters, numbers and marks is a token.
 """
 
+import html
 import re
 import sys
 import unicodedata
 
 
-def _marks() -> str:
-    """A character class of every combining mark: `re` leaves marks out of its word class."""
-    marks = [c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == "M"]
+def _class(codes: list[int]) -> str:
+    """The inside of a character class."""
     ranges: list[list[int]] = []
-    for code in marks:
+    for code in codes:
         if ranges and ranges[-1][1] == code - 1:
             ranges[-1][1] = code
         else:
@@ -21,9 +21,20 @@ def _marks() -> str:
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
 
 
-TOKEN = re.compile(f"(?:[^\\W_]|[{_marks()}])+")
+_EVERY = range(sys.maxunicode + 1)
+# `re` leaves marks out of its word class.
+_MARKS = _class([code for code in _EVERY if unicodedata.category(chr(code))[0] == "M"])
+TOKEN = re.compile(f"(?:[^\\W_]|[{_MARKS}])+")
 """A token of folded text."""
 
+
+# Marks on one letter are sorted when it is normalised, in time that grows with their square. No
+# script has thirty (UAX 15, Stream-Safe Text Format); more are noise, and cut off.
+_STACKING = _class([code for code in _EVERY if unicodedata.combining(chr(code))])
+_STACKED = re.compile(f"([{_STACKING}]{{30}})[{_STACKING}]+")
+
+# More digits than any code point has; from 4,300 on Python refuses to read them.
+_LONG_NUMBER = re.compile("&#[0-9]{8,};?")
 
 # Half of a surrogate pair is a character to Python, and none to any encoding.
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -34,13 +45,18 @@ def encodable(text: str) -> str:
     return _SURROGATE.sub("\ufffd", text)
 
 
+def unescape(text: str) -> str:
+    """`text` with HTML's entities replaced by what they stand for."""
+    return html.unescape(_LONG_NUMBER.sub("\ufffd", text) if "&#" in text else text)
+
+
 def fold(text: str) -> str:
     """`text` in NFKC and lower case; folding twice changes nothing."""
     if text.isascii():
         return text.lower()
     # A line end composes with nothing, so that only the lines that need it are normalised. The
     # space that does not break is the one reason for most of them.
-    text = text.replace("\xa0", " ")
+    text = _STACKED.sub(r"\1", text.replace("\xa0", " "))
     if "\n" in text and not unicodedata.is_normalized("NFKC", text):
         return "\n".join([_fold_line(line) for line in text.split("\n")])
     return _fold_line(text)
@@ -48,8 +64,14 @@ def fold(text: str) -> str:
 
 def _fold_line(text: str) -> str:
     # Lower case can leave NFKC (U+03D3), and NFKC can bring capitals back (U+2121, "TEL").
-    folded = unicodedata.normalize("NFKC", text)
-    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", folded.lower()).lower())
+    if text.isascii():
+        return text.lower()
+    return _normal(_normal(_normal(text).lower()).lower())
+
+
+def _normal(text: str) -> str:
+    # One mark can become several.
+    return _STACKED.sub(r"\1", unicodedata.normalize("NFKC", text))
 
 
 def tokens(text: str) -> list[str]:

@@ -5,7 +5,7 @@ writes  pages (dump, kind, title, target, text, is_mended)
 """
 
 import bz2
-import html
+import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +15,7 @@ import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 
 from pipeline.errors import BadInput
-from pipeline.text import fold
+from pipeline.text import fold, unescape
 from queries import ranges, wikitext
 from queries.ranges import Problem
 
@@ -37,6 +37,8 @@ PROBLEMS = ranges.REASONS
 
 _DBNAME = re.compile(r"<dbname>([^<]*)</dbname>")
 _REDIRECT = re.compile(rb'<redirect title="([^"]*)"')
+_REDIRECTS = re.compile(rb"\s*#redirect\s*:?\s*\[\[([^\]|#\n]+)", re.IGNORECASE)
+"""What old exports have in the text of a redirect, and no tag."""
 _TEXT = re.compile(rb"<text\b[^>]*?(/?)>")
 _HEAD_BYTES = 200_000
 _BATCH_BYTES = 4 << 20
@@ -78,14 +80,9 @@ def pages(spark: SparkSession, paths: list[str], dbname: str, split_bytes: int) 
 def _check(path: str, dbname: str) -> None:
     if not Path(path).is_file():
         raise BadInput(f"derive.dumps: {path} does not exist: correct the path in the settings")
-    try:
-        with Path(path).open("rb") as stored:
-            is_packed = stored.read(3) == b"BZh"
-            stored.seek(0)
-            with bz2.open(stored) if is_packed else stored as stream:
-                head = stream.read(_HEAD_BYTES).decode("utf-8", "replace")
-    except (OSError, EOFError) as error:
-        raise BadInput(f"derive.dumps: {path} cannot be read ({error}): fetch it again") from None
+    head = _head(path)
+    if not head:  # damaged from its first block on: what is behind may be whole
+        return
     if "<page>" not in head and "<mediawiki" not in head:
         raise BadInput(f"derive.dumps: {path} is not a MediaWiki XML dump in UTF-8")
     found = _DBNAME.search(head)
@@ -94,6 +91,22 @@ def _check(path: str, dbname: str) -> None:
             f"derive.dumps: {path} is a dump of {found[1]}, not of {dbname}: "
             f"name another dump, or set derive.dbname = {found[1]!r}"
         )
+
+
+def _head(path: str) -> str:
+    """The first of a dump's text, as far as it can be read."""
+    head = b""
+    with Path(path).open("rb") as stored:
+        is_packed = stored.read(3) == b"BZh"
+        stored.seek(0)
+        # A block that is damaged takes with it all that was asked for at once.
+        with (
+            contextlib.suppress(OSError, EOFError),
+            bz2.open(stored) if is_packed else stored as stream,
+        ):
+            while len(head) < _HEAD_BYTES and (more := stream.read(4096)):
+                head += more
+    return head.decode("utf-8", "replace")
 
 
 def _batches(dump: int, found: Iterator[bytes | Problem]) -> Iterator[pa.RecordBatch]:
@@ -120,17 +133,22 @@ def parse(page: bytes) -> Page:
     title = _between(page, b"<title>", b"</title>")
     if not title:
         return Page("no title")
-    name = html.unescape(title.decode("utf-8", "replace"))
+    name = _decoded(title)
     if _between(page, b"<ns>", b"</ns>") not in (b"0", None):
         return Page("other namespace", name)
     redirect = _REDIRECT.search(page)
     if redirect is not None:
-        return Page("redirect", name, html.unescape(redirect[1].decode("utf-8", "replace")))
+        return Page("redirect", name, _decoded(redirect[1]))
     begin = _TEXT.search(page, max(0, page.rfind(b"<text")))
     if begin is None or begin[1]:
         return Page("no text", name)
     end = page.rfind(b"</text>")
     raw = page[begin.end() : end if end >= 0 else len(page)]
+    if not raw.strip():
+        return Page("no text", name)
+    redirect = _REDIRECTS.match(raw)
+    if redirect is not None:
+        return Page("redirect", name, _decoded(redirect[1]).strip())
     for entity, character in (
         (b"&lt;", b"<"),
         (b"&gt;", b">"),
@@ -143,7 +161,11 @@ def parse(page: bytes) -> Page:
         text, is_mended = shown.decode(), False
     except UnicodeDecodeError:
         text, is_mended = shown.decode("utf-8", "replace"), True
-    return Page("article", name, None, fold(html.unescape(text)) + "\n", is_mended)
+    return Page("article", name, None, fold(unescape(text)) + "\n", is_mended)
+
+
+def _decoded(title: bytes) -> str:
+    return unescape(title.decode("utf-8", "replace"))
 
 
 def _between(page: bytes, opening: bytes, closing: bytes) -> bytes | None:

@@ -54,7 +54,7 @@ def ranges(paths: list[str], split_bytes: int) -> list[Range]:
     return found
 
 
-def pages_in(part: Range, max_page_bytes: int = 64 * 2**20) -> Iterator[bytes | Problem]:
+def pages_in(part: Range, max_page_bytes: int = 8 * 2**20) -> Iterator[bytes | Problem]:
     """`<page>...</page>` for every page whose first byte, or whose block's, is in the range.
 
     Over the ranges of a dump, however it is cut, each page comes exactly once and so does each

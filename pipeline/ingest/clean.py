@@ -1,7 +1,6 @@
 """Clean: a link as a candidate, or the reason why it is none."""
 
 import hashlib
-import html
 import importlib.util
 import re
 from functools import cache
@@ -14,7 +13,7 @@ import fasttext
 from pipeline.errors import BadInput
 from pipeline.ingest.links import Link
 from pipeline.settings import IngestSettings
-from pipeline.text import encodable
+from pipeline.text import encodable, unescape
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028\u2029\ufeff]+")
 _SPACES = re.compile(r"\s+")
@@ -75,7 +74,7 @@ def clean_url(url: str | None, max_chars: int) -> tuple[str, str | None]:
 
 def clean_caption(caption: str) -> str:
     """`caption` without entities, control characters and runs of space."""
-    text = encodable(html.unescape(caption))
+    text = encodable(unescape(caption))
     return _SPACES.sub(" ", _CONTROL.sub(" ", text)).strip()
 
 

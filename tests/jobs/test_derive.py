@@ -106,14 +106,17 @@ def test_what_is_lost_of_a_dump_is_told_and_the_rest_is_read(
     assert notes["index"] == {str(cut): {"listed": 61, "read": 60}}
     told = capfd.readouterr().err
     assert f"{cut} is not whole (cut off page 1): the rest is read" in told
-    assert f"{index} lists 61 pages" in told
+    assert f"{cut} holds 60 pages, its index lists 61" in told
+    index.write_bytes(b"no index")
+    walk.one(run, "derive", again=True)
+    assert "fetch the index again" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
         ("derive.dumps=[]", "derive.dumps is empty"),
-        ("derive.dumps=['/nowhere/*.bz2']", r"no file is called /nowhere/\*.bz2"),
+        ("derive.dumps=['/nowhere/*.bz2']", r"/nowhere/\*.bz2 does not exist"),
         ("derive.domains=['fr']", "no line is of an article .other domain 4."),
     ],
 )
@@ -135,8 +138,23 @@ def test_a_dump_of_redirects_alone_has_no_article(spark: SparkSession, tmp_path:
 def test_a_star_stands_for_any_file_and_each_comes_once(tmp_path: Path) -> None:
     for name in ("b.gz", "a.gz", "c*.gz"):
         (tmp_path / name).write_text("")
-    found = sources.expand("key", [f"{tmp_path}/c*.gz", f"{tmp_path}/*.gz", "/nowhere.gz"])
-    assert found == [f"{tmp_path}/{n}" for n in ("c*.gz", "a.gz", "b.gz")] + ["/nowhere.gz"]
+    found = sources.expand([f"{tmp_path}/c*.gz", f"{tmp_path}/*.gz", "/nowhere.gz", "/no/*"])
+    assert found == [f"{tmp_path}/{n}" for n in ("c*.gz", "a.gz", "b.gz")] + [
+        "/nowhere.gz",
+        "/no/*",
+    ]
+
+
+def test_a_finished_list_is_told_as_stale_and_no_more_when_its_sources_are_gone(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    run = Run.open(tmp_path / "run", _settings(tmp_path), [])
+    walk.one(run, "derive")
+    for path in tmp_path.glob("enwiki-*"):
+        path.unlink()
+    assert walk.stale(run)[0].verb == "derive"
+    with pytest.raises(BadInput, match="does not exist"):
+        walk.one(run, "derive")
 
 
 def test_words_of_real_excerpts_are_those_of_an_independent_count(

@@ -1,18 +1,19 @@
-"""queries.titles"""
+"""queries: pageviews, titles"""
 
 import gzip
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
 
 from pipeline.errors import BadInput
-from queries import dump, titles
+from queries import dump, pageviews, titles
 from tests.queries.wiki import page, write_dump
 
 
-def _pageviews(path: Path, *lines: str) -> str:
-    path.write_bytes(gzip.compress("\n".join(lines).encode("utf-8", "surrogateescape")))
+def _hour(path: Path, *lines: str) -> str:
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
     return str(path)
 
 
@@ -25,9 +26,18 @@ _HOURS = (
         "en Caf%C3%A9_au_lait 3 0",
         "de Circle 100 0",
         "en Talk:Circle 9 0",
+        "en User%3AFoo 9 0",
+        "en MOS_talk:Foo 9 0",
+        "en WP:ABC 9 0",
+        "en P.S. 1 0",
+        "en Style 2 0",
         "en Main_Page 1000 0",
+        "en Main%20Page 1000 0",
         "en Circle",
         "en Circle many 0",
+        "en Circle 1 x",
+        "en Circle 99999999999 0",
+        f"en {'a' * 256} 1 0",
         "en.wikipedia Circle 1 desktop 5 A1B2",
     ),
     ("en Circle 10 0", "en Mercury_(planet) 7 0", "en Mercury_(element) 6 0", "en … 8 0"),
@@ -35,15 +45,19 @@ _HOURS = (
 
 
 def _found(spark: SparkSession, folder: Path) -> titles.DataFrame:
-    paths = [_pageviews(folder / f"{n}.gz", *lines) for n, lines in enumerate(_HOURS)]
+    paths = [_hour(folder / f"_{n}[1].gz", *lines) for n, lines in enumerate(_HOURS)]
     path = write_dump(
         folder / "d.xml.bz2",
         page("Circle", "round"),
         page("Rings", target="Circle"),
         page("Hoops", target="Rings"),  # a redirect to a redirect
+        page("Style", target="Wikipedia:Manual of Style"),
     )
     pages = dump.pages(spark, [path], "enwiki", 1 << 20)
-    return titles.titles(titles.views(spark, paths, ["en", "en.m"]), pages)
+    views, broken = pageviews.views(spark, paths, ["en", "en.m"])
+    found = titles.titles(views, pages)
+    assert broken.value == frozenset()
+    return found
 
 
 def test_views_are_summed_over_hours_domains_and_redirects(
@@ -58,6 +72,7 @@ def test_views_are_summed_over_hours_domains_and_redirects(
         "Café au lait": ("Café au lait", 3),
         "Mercury (planet)": ("Mercury (planet)", 7),
         "Mercury (element)": ("Mercury (element)", 6),
+        "P.S.": ("P.S.", 1),
         "…": ("…", 8),
     }
     assert kept["Mercury (planet)"]["query"] == "mercury"
@@ -66,22 +81,65 @@ def test_views_are_summed_over_hours_domains_and_redirects(
         {"query": "circle", "views": 22},
         {"query": "mercury", "views": 7},
     ]
-    assert counts == {"articles": 5, "above volume": 4, "queries": 2}
+    assert counts == {"articles": 6, "above volume": 4, "queries": 2}
     assert titles.best(found.where("dropped_for is null"), 1, 1)[0].num_rows == 1
 
 
 def test_every_line_that_is_no_articles_is_counted_by_its_reason(
     spark: SparkSession, tmp_path: Path
 ) -> None:
-    found = _found(spark, tmp_path)
-    rows = found.where("dropped_for is not null").collect()
-    assert {row["dropped_for"]: row["rows"] for row in rows} == {
-        "main page": 1,
-        "malformed line": 3,
+    found = _found(spark, tmp_path).collect()
+    reasons: Counter[str] = Counter()
+    for row in found:
+        reasons[row["dropped_for"] or ""] += row["rows"]
+    assert reasons == {
+        "": 10,
+        "main page": 2,
+        "malformed line": 6,
         "other domain": 1,
-        "other namespace": 1,
+        "other namespace": 5,
     }
-    assert sum(row["rows"] for row in found.collect()) == sum(len(lines) for lines in _HOURS)
+    assert reasons.total() == sum(len(lines) for lines in _HOURS)
+
+
+def test_a_file_that_breaks_off_is_named_and_read_up_to_there(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    whole = _hour(tmp_path / "a.gz", *(f"en T{n} {n} 0" for n in range(5000)))
+    cut = tmp_path / "b.gz"
+    cut.write_bytes(Path(whole).read_bytes()[:-5000])
+    plain = tmp_path / "c"
+    plain.write_text("en Circle 5 0\n")
+    views, broken = pageviews.views(spark, [str(cut), str(plain)], ["en"])
+    rows = views.collect()
+    assert broken.value == frozenset([str(cut)])
+    assert sum(row["rows"] for row in rows if row["dropped_for"] == "unreadable file") == 1
+    kept = {row["title"] for row in rows if row["dropped_for"] is None}
+    assert {"Circle", "T0", "T1"} < kept
+    assert len(kept) < 5000
+
+
+def test_a_task_hands_on_its_titles_when_it_has_no_more_room(
+    tmp_path: Path, spark: SparkSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pageviews, "_ROOM", 3)
+    path = _hour(tmp_path / "a.gz", *(f"en T{n % 7} 1 0" for n in range(100)))
+    broken = spark.sparkContext.accumulator(frozenset[str](), pageviews._Names())
+    batches = list(pageviews._counted(path, frozenset([b"en"]), broken))
+    assert len(batches) > 10
+    views: Counter[str] = Counter()
+    for batch in batches:
+        for row in batch.to_pylist():
+            views[row["title"]] += row["views"]
+    assert views == Counter(f"T{n % 7}" for n in range(100))
+
+
+def test_a_line_of_any_length_is_counted_once(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    path.write_bytes(b"en A 1 0\n" + b"x" * 5_000_000 + b"\nen B 1 0")
+    lines = [line for line in pageviews._lines(str(path)) if line is not None]
+    assert [lines[0], lines[-1]] == [b"en A 1 0", b"en B 1 0"]
+    assert len(lines) == 3
 
 
 @pytest.mark.parametrize(
@@ -93,17 +151,34 @@ def test_every_line_that_is_no_articles_is_counted_by_its_reason(
         ("%E2%80%A6", "…"),
         ("%ff", "\ufffd"),
         ("_", ""),
+        ("%41" * 255, "A" * 255),
+        ("%41" * 256, None),
     ],
 )
-def test_a_title_is_spelt_as_wikipedia_does(sent: str, spelt: str) -> None:
-    assert titles.spelt(sent) == spelt
+def test_a_title_is_spelt_as_wikipedia_does(sent: str, spelt: str | None) -> None:
+    assert pageviews.spelt(sent.encode()) == spelt
 
 
-def test_a_disambiguated_title_is_its_name() -> None:
-    assert titles.without_suffix("Mercury (planet)") == "Mercury"
-    assert titles.without_suffix("(What's the Story)") == "(What's the Story)"
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("Mercury (planet)", "Mercury"),
+        ("(What's the Story)", "(What's the Story)"),
+        ("A (b) c", "A (b) c"),
+        ("F(x) (maths) ", "F(x)"),
+        ("A (b) c)", "A (b) c)"),
+        ("A)", "A)"),
+    ],
+)
+def test_a_disambiguated_title_is_its_name(title: str, name: str) -> None:
+    assert titles.without_suffix(title) == name
 
 
-def test_a_missing_pageview_file_is_named(spark: SparkSession) -> None:
+def test_pageview_files_are_checked_before_anything_is_read(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"derive.pageviews: /nowhere.gz does not exist"):
-        titles.views(spark, ["/nowhere.gz"], ["en"])
+        pageviews.check(["/nowhere.gz"])
+    other = _hour(tmp_path / "a.gz", "en.wikipedia Circle 12 desktop 5 A5")
+    with pytest.raises(BadInput, match="holds no line of `domain title views bytes`"):
+        pageviews.check([other])
+    pageviews.check([_hour(tmp_path / "b.gz", "# a comment", "en A 1 0"), other])
+    pageviews.check([])
