@@ -21,17 +21,21 @@ def _class(codes: list[int]) -> str:
     return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
 
 
-_EVERY = range(sys.maxunicode + 1)
 # `re` leaves marks out of its word class.
-_MARKS = _class([code for code in _EVERY if unicodedata.category(chr(code))[0] == "M"])
-TOKEN = re.compile(f"(?:[^\\W_]|[{_MARKS}])+")
+_MARKS = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
+TOKEN = re.compile(f"(?:[^\\W_]|[{_class(_MARKS)}])+")
 """A token of folded text."""
 
 
 # Marks on one letter are sorted when it is normalised, in time that grows with their square. No
 # script has thirty (UAX 15, Stream-Safe Text Format); more are noise, and cut off.
-_STACKING = _class([code for code in _EVERY if unicodedata.combining(chr(code))])
-_STACKED = re.compile(f"([{_STACKING}]{{30}})[{_STACKING}]+")
+_STACKING = [code for code in _MARKS if unicodedata.combining(chr(code))]
+_STACKED = re.compile(f"([{_class(_STACKING)}]{{30}})[{_class(_STACKING)}]+")
+# That is slow to look for. What this does not find has no more than thirty, and none when it is
+# normalised: a mark becomes three at most.
+_MAY_BE_STACKED = re.compile(
+    f"[{_class([code for code in _STACKING if code < 0x10000])}\U00010000-\U0010ffff]{{11}}"
+)
 
 # More digits than any code point has; from 4,300 on Python refuses to read them.
 _LONG_NUMBER = re.compile("&#[0-9]{8,};?")
@@ -54,24 +58,27 @@ def fold(text: str) -> str:
     """`text` in NFKC and lower case; folding twice changes nothing."""
     if text.isascii():
         return text.lower()
-    # A line end composes with nothing, so that only the lines that need it are normalised. The
-    # space that does not break is the one reason for most of them.
-    text = _STACKED.sub(r"\1", text.replace("\xa0", " "))
-    if "\n" in text and not unicodedata.is_normalized("NFKC", text):
-        return "\n".join([_fold_line(line) for line in text.split("\n")])
-    return _fold_line(text)
+    # A line end composes with nothing, so that lines fold apart; and most of them are ASCII.
+    return "\n".join([_fold_line(line) for line in text.split("\n")])
 
 
 def _fold_line(text: str) -> str:
-    # Lower case can leave NFKC (U+03D3), and NFKC can bring capitals back (U+2121, "TEL").
     if text.isascii():
         return text.lower()
-    return _normal(_normal(_normal(text).lower()).lower())
+    if _MAY_BE_STACKED.search(text):
+        return _fold_stacked(text)
+    # Lower case can leave NFKC (U+03D3), and NFKC can bring capitals back (U+2121, "TEL").
+    # The space that does not break is what most lines would be normalised for.
+    folded = unicodedata.normalize("NFKC", text.replace("\xa0", " "))
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", folded.lower()).lower())
 
 
-def _normal(text: str) -> str:
-    # One mark can become several.
-    return _STACKED.sub(r"\1", unicodedata.normalize("NFKC", text))
+def _fold_stacked(text: str) -> str:
+    """The same where marks may be stacked: they are cut off wherever they come to be."""
+    folded = _STACKED.sub(r"\1", text)
+    for step in (str, str.lower, str.lower):
+        folded = _STACKED.sub(r"\1", unicodedata.normalize("NFKC", step(folded)))
+    return folded
 
 
 def tokens(text: str) -> list[str]:
