@@ -68,8 +68,7 @@ def _fold_line(text: str) -> str:
     if _MAY_BE_STACKED.search(text):
         return _fold_stacked(text)
     # Lower case can leave NFKC (U+03D3), and NFKC can bring capitals back (U+2121, "TEL").
-    # The space that does not break is what most lines would be normalised for.
-    folded = unicodedata.normalize("NFKC", text.replace("\xa0", " "))
+    folded = unicodedata.normalize("NFKC", text)
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", folded.lower()).lower())
 
 
