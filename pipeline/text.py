@@ -31,8 +31,8 @@ TOKEN = re.compile(f"(?:[^\\W_]|[{_class(_MARKS)}])+")
 # script has thirty (UAX 15, Stream-Safe Text Format); more are noise, and cut off.
 _STACKING = [code for code in _MARKS if unicodedata.combining(chr(code))]
 _STACKED = re.compile(f"([{_class(_STACKING)}]{{30}})[{_class(_STACKING)}]+")
-# That is slow to look for. What this does not find has no more than thirty, and none when it is
-# normalised: a mark becomes three at most.
+# That is slow to look for. What this quicker one does not find has at most ten marks in a row, and
+# thirty when it is normalised, since a mark becomes three at most.
 _MAY_BE_STACKED = re.compile(
     f"[{_class([code for code in _STACKING if code < 0x10000])}\U00010000-\U0010ffff]{{11}}"
 )
