@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import numba
+import numpy as np
+import numpy.typing as npt
+
+Bytes = npt.NDArray[np.uint8]
+FNV_BASIS, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
+"""Of FNV-1a, 64 bits."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -19,7 +25,7 @@ def _cache_folder() -> Path:
     root = Path(__file__).resolve().parent.parent
     sources = [root]
     if root.is_dir():  # and no zip for spark-submit
-        sources = [*sorted(root.glob("pipeline/*.py")), *sorted(root.glob("queries/*.py"))]
+        sources = [*sorted(root.glob("pipeline/**/*.py")), *sorted(root.glob("queries/**/*.py"))]
     digest = hashlib.sha256()
     for source in sources:
         code = source.read_bytes()

@@ -12,12 +12,8 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.kernels import kernel
+from pipeline.kernels import FNV_BASIS, FNV_PRIME, Bytes, kernel
 from pipeline.text import TOKEN
-
-Bytes = npt.NDArray[np.uint8]
-
-_BASIS, _PRIME = 0xCBF29CE484222325, 0x100000001B3  # FNV-1a, 64 bits
 
 
 class Lexicon(NamedTuple):
@@ -121,19 +117,19 @@ def next_token(is_token: npt.NDArray[np.bool_], text: Bytes, at: int) -> tuple[i
                 break
             at += size
     begin = at
-    value = np.uint64(_BASIS)
+    value = np.uint64(FNV_BASIS)
     while at < n:
         byte = text[at]
         if byte < 128:
             if not is_token[byte]:
                 break
-            value = (value ^ np.uint64(byte)) * np.uint64(_PRIME)
+            value = (value ^ np.uint64(byte)) * np.uint64(FNV_PRIME)
             at += 1
         else:
             point, size = _point(text, at)
             if not is_token[point]:
                 break
-            value = (value ^ np.uint64(point)) * np.uint64(_PRIME)
+            value = (value ^ np.uint64(point)) * np.uint64(FNV_PRIME)
             at += size
     value ^= value >> np.uint64(32)
     return begin, at, value, is_new_line  # type: ignore[return-value]

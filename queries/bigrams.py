@@ -17,8 +17,8 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipeline import lexicon
-from pipeline.kernels import kernel
-from pipeline.lexicon import Bytes, Lexicon, find, next_token
+from pipeline.kernels import Bytes, kernel
+from pipeline.lexicon import Lexicon, find, next_token
 from pipeline.schemas import BIGRAMS
 
 Longs = npt.NDArray[np.int64]

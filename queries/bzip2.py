@@ -43,6 +43,14 @@ class Stretch(NamedTuple):
     own: bool
 
 
+def is_packed(stream: BinaryIO) -> bool:
+    """Whether a file is bz2, by its first bytes; left at its beginning."""
+    stream.seek(0)
+    found = stream.read(3) == b"BZh"
+    stream.seek(0)
+    return found
+
+
 def blocks(stream: BinaryIO, begin: int, end: int) -> Iterator[Stretch]:
     """The blocks whose first bit lies in bytes [begin, end), then those beyond, while asked.
 

@@ -19,13 +19,6 @@ from queries.blocklist import Blocklist
 
 SOURCES = ("word", "bigram", "title", "wordnet", "integer")
 _PRECEDENCE = ("word", "bigram", "wordnet", "integer", "title")
-REASONS = (
-    "empty after normalising",
-    "too many tokens",
-    "blocked",
-    "in the list already",
-    "over the budget",
-)
 INTEGERS = tuple(str(number) for number in range(100))
 
 Scored = Iterable[tuple[str, float | None]]

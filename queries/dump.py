@@ -13,10 +13,12 @@ from typing import NamedTuple
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.pandas.types import from_arrow_schema
 
 from pipeline.errors import BadInput
 from pipeline.text import fold, unescape
 from queries import ranges, wikitext
+from queries.bzip2 import is_packed
 from queries.ranges import Problem
 
 PAGES = pa.schema(
@@ -29,11 +31,8 @@ PAGES = pa.schema(
         pa.field("is_mended", pa.bool_()),
     ]
 )
-_PAGES_DDL = "dump int, kind string, title string, target string, text string, is_mended boolean"
-KINDS = ("article", "redirect", "other namespace", "no title", "no text")
-"""What a page can be."""
 PROBLEMS = ranges.REASONS
-"""What can become of one that is not whole."""
+"""What can become of a page that is not whole."""
 
 _DBNAME = re.compile(r"<dbname>([^<]*)</dbname>")
 _REDIRECT = re.compile(rb'<redirect title="([^"]*)"')
@@ -49,6 +48,7 @@ class Page(NamedTuple):
     """A page of a dump, or what went wrong with one."""
 
     kind: str
+    """article, redirect, other namespace, no title, no text; or one of PROBLEMS."""
     title: str | None = None
     target: str | None = None
     """Where a redirect leads."""
@@ -74,7 +74,7 @@ def pages(spark: SparkSession, paths: list[str], dbname: str, split_bytes: int) 
                 yield from _batches(places[part.path], ranges.pages_in(part))
 
     tasks = spark.range(0, len(parts), 1, numPartitions=max(1, len(parts)))
-    return tasks.mapInArrow(read, _PAGES_DDL)
+    return tasks.mapInArrow(read, from_arrow_schema(PAGES))
 
 
 def _check(path: str, dbname: str) -> None:
@@ -96,16 +96,14 @@ def _check(path: str, dbname: str) -> None:
 def _head(path: str) -> str:
     """The first of a dump's text, as far as it can be read."""
     head = b""
-    with Path(path).open("rb") as stored:
-        is_packed = stored.read(3) == b"BZh"
-        stored.seek(0)
+    with (
+        contextlib.suppress(OSError, EOFError),
+        Path(path).open("rb") as stored,
+        bz2.open(stored) if is_packed(stored) else stored as stream,
+    ):
         # A block that is damaged takes with it all that was asked for at once.
-        with (
-            contextlib.suppress(OSError, EOFError),
-            bz2.open(stored) if is_packed else stored as stream,
-        ):
-            while len(head) < _HEAD_BYTES and (more := stream.read(4096)):
-                head += more
+        while len(head) < _HEAD_BYTES and (more := stream.read(4096)):
+            head += more
     return head.decode("utf-8", "replace")
 
 

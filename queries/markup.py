@@ -3,9 +3,8 @@
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.kernels import kernel
+from pipeline.kernels import FNV_BASIS, FNV_PRIME, Bytes, kernel
 
-Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]
 
 TAB, NEWLINE, SPACE, BANG, QUOTE, HASH, APOSTROPHE, STAR, PLUS, DASH, SLASH = b"\t\n !\"#'*+-/"
@@ -32,13 +31,12 @@ _ATTRIBUTES = (
     "abbr align bgcolor border class color colspan data-sort-type data-sort-value dir headers "
     "height id lang nowrap rowspan scope style title valign width"
 )
-_BASIS, _PRIME = 0xCBF29CE484222325, 0x100000001B3  # of FNV-1a, 64 bits
 
 
 def _hash(word: str) -> int:
-    value = _BASIS
+    value = FNV_BASIS
     for byte in word.encode():
-        value = (value ^ byte) * _PRIME % 2**64
+        value = (value ^ byte) * FNV_PRIME % 2**64
     return value
 
 
@@ -70,12 +68,12 @@ def _is_digit(byte: int) -> bool:
 
 @kernel
 def _name_hash(text: Bytes, begin: int, end: int) -> int:
-    value = np.uint64(_BASIS)
+    value = np.uint64(FNV_BASIS)
     for at in range(begin, end):
         byte = text[at]
         if 65 <= byte <= 90:
             byte += np.uint8(32)  # to lower case
-        value = (value ^ np.uint64(byte)) * np.uint64(_PRIME)
+        value = (value ^ np.uint64(byte)) * np.uint64(FNV_PRIME)
     return value  # type: ignore[return-value]
 
 

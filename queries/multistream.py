@@ -9,6 +9,7 @@ import re
 from pathlib import Path
 
 from pipeline.errors import BadInput
+from queries.bzip2 import is_packed
 
 _DUMP = re.compile(r"(.*-multistream)(\d*)\.xml(-p\d+p\d+)?(?:\.bz2)?")
 _LINE = re.compile(rb"\d+:\d+:[^\n]+\n?")  # a title may hold colons
@@ -31,17 +32,17 @@ def pages_listed(index: str) -> int:
     """How many pages an index lists. Raises BadInput for a file that is no whole index."""
     count = 0
     try:
-        with Path(index).open("rb") as stored:
-            is_packed = stored.read(3) == b"BZh"
-            stored.seek(0)
-            with bz2.open(stored) if is_packed else stored as lines:
-                while line := lines.readline(_LONGEST_LINE):
-                    count += 1
-                    if _LINE.fullmatch(line) is None:
-                        raise BadInput(
-                            f"{index}: line {count} is not `offset:page_id:title`: "
-                            "fetch the index again, or take it away to do without it"
-                        )
+        with (
+            Path(index).open("rb") as stored,
+            bz2.open(stored) if is_packed(stored) else stored as lines,
+        ):
+            while line := lines.readline(_LONGEST_LINE):
+                count += 1
+                if _LINE.fullmatch(line) is None:
+                    raise BadInput(
+                        f"{index}: line {count} is not `offset:page_id:title`: "
+                        "fetch the index again, or take it away to do without it"
+                    )
     except (OSError, EOFError) as error:
         raise BadInput(f"{index} cannot be read ({error}): fetch it again") from None
     return count

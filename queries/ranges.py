@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from pipeline.errors import BadInput
-from queries.bzip2 import Stretch, blocks
+from queries.bzip2 import Stretch, blocks, is_packed
 
 REASONS = ("cut off page", "page too long", "unreadable block")
 """Why a page is not given. What an unreadable block held, nobody knows: no page, or many."""
@@ -80,8 +80,7 @@ def _unreadable(path: str, error: OSError) -> BadInput:
 
 def _stretches(stream: BinaryIO, part: Range) -> Iterator[Stretch]:
     """The range's text and, while asked, what follows it."""
-    stream.seek(0)
-    if stream.read(3) == b"BZh":
+    if is_packed(stream):
         yield from blocks(stream, part.begin, part.end)
         return
     stream.seek(part.begin)

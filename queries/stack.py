@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.kernels import kernel
+from pipeline.kernels import Bytes, kernel
 from queries import markup
-from queries.markup import NEWLINE, PIPE, Bytes, Places
+from queries.markup import NEWLINE, PIPE, Places
 
 TEMPLATE, TABLE, LINK, DEPTH = 0, 1, 2, 3
 TARGET, LABEL, CAPTION, LINE = 0, 1, 2, 3
@@ -41,16 +41,15 @@ def empty() -> Stack:
 
 
 @kernel
-def begin(stack: Stack, kind: int, o: int, part: int) -> bool:
+def begin(stack: Stack, kind: int, o: int, part: int) -> None:
     """Open something, unless the nesting is too deep."""
     top = stack.counts[DEPTH] + 1
     if top == _DEEPEST or (kind == LINK and stack.counts[LINK] == _DEEPEST_LINK):
-        return False
+        return
     stack.kinds[top], stack.begins[top] = kind, o
     stack.marks[top], stack.parts[top] = o if part == LINE else -1, part
     stack.counts[DEPTH] = top
     stack.counts[kind] += 1
-    return True
 
 
 @kernel

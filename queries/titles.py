@@ -30,13 +30,15 @@ def best(titles: DataFrame, min_views: int, limit: int) -> tuple[pa.Table, dict[
     Of several articles of one name ("Mercury (planet)", "Mercury (element)") the most viewed
     counts, and not their sum: none of them is the name's own volume.
     """
-    articles = titles.groupBy("article", "query").agg(F.sum("views").alias("views"))
+    articles = titles.groupBy("article", "query").agg(F.sum("views").alias("views")).cache()
     is_above = F.col("views") >= min_views
     row = articles.agg(F.count("*"), F.sum(is_above.cast("long"))).collect()[0]
     named = articles.where(is_above & (F.col("query") != ""))
     named = named.groupBy("query").agg(F.max("views").alias("views"))
     counts = {"articles": row[0], "above volume": row[1] or 0, "queries": named.count()}
-    return named.orderBy(F.desc("views"), "query").limit(limit).toArrow(), counts
+    most_viewed = named.orderBy(F.desc("views"), "query").limit(limit).toArrow()
+    articles.unpersist()
+    return most_viewed, counts
 
 
 def without_suffix(title: str) -> str:

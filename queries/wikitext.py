@@ -7,7 +7,7 @@ Captions of pictures and the cells of tables are text; templates, references and
 
 import numpy as np
 
-from pipeline.kernels import kernel
+from pipeline.kernels import Bytes, kernel
 from pipeline.text import unescape
 from queries import markup, stack
 from queries.markup import (
@@ -31,7 +31,6 @@ from queries.markup import (
     TAB,
     UNBRACE,
     UNDERSCORE,
-    Bytes,
     Places,
 )
 from queries.stack import DEPTH, LINE, LINK, TABLE, TARGET, TEMPLATE, Stack

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline import lexicon
+from pipeline.kernels import Bytes
 from pipeline.text import fold, tokens
 
 
-def _bytes(text: str) -> lexicon.Bytes:
+def _bytes(text: str) -> Bytes:
     return np.frombuffer(text.encode(), np.uint8)
 
 
