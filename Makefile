@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test demo real bench-walk bench-queries docs clean
+.PHONY: help setup java check test demo real bench-walk bench-queries bench-crawl bench-match bench-balance docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -49,6 +49,10 @@ bench-walk: setup java ## Pairs per second of every stage, over the demo
 bench-queries: setup java ## Wikitext and counts beside their peers: make bench-queries DATA=folder
 	@test -n "$(DATA)" || { echo "make bench-queries needs excerpts of Wikipedia: make bench-queries DATA=path" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.queries $(DATA)
+
+bench-crawl bench-match bench-balance: setup java
+	@test -n "$(DATA)" || { echo "make $@ needs a folder of real sources: make $@ DATA=path" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.$(@:bench-%=%) $(DATA)
 
 docs: setup ## Write docs/settings.md from the settings
 	$(BIN)/python -m jobs.reference

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import psutil
 from rich.console import Console
 from rich.table import Table
 
@@ -57,6 +58,19 @@ def wall_seconds(work: Callable[[], object]) -> float:
     before = time.perf_counter()
     work()
     return time.perf_counter() - before
+
+
+def spark_seconds(work: Callable[[], object]) -> float:
+    """CPU seconds of this process, the JVM and its Python workers while `work` runs."""
+
+    def spent() -> float:
+        own = psutil.Process()
+        processes = [own, *own.children(recursive=True)]
+        return sum(sum(process.cpu_times()[:4]) for process in processes)
+
+    before = spent()
+    work()
+    return spent() - before
 
 
 def alternate(

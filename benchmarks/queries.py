@@ -22,7 +22,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from pyspark.storagelevel import StorageLevel
 
-from benchmarks.form import Figure, alternate, publish
+from benchmarks.form import Figure, alternate, publish, spark_seconds
 from benchmarks.reader import read
 from jobs.spark import session
 from pipeline import lexicon
@@ -135,7 +135,7 @@ def _counting(dump_path: Path, scratch: Path) -> list[Figure]:
 
     ours(), explode()  # text is unpacked, code is compiled
     assert results["ours"] == results["explode"], "the two count differently"
-    seconds = alternate({"ours": ours, "explode": explode}, rounds=_ROUNDS, measure=_spark_seconds)
+    seconds = alternate({"ours": ours, "explode": explode}, rounds=_ROUNDS, measure=spark_seconds)
     total = results["ours"][0]
     peak = max(_peak_bytes(p) for p in psutil.Process().children(recursive=True) if _is_python(p))
     spark.stop()
@@ -171,19 +171,6 @@ def _exploded(texts: DataFrame) -> tuple[int, dict[str, int], dict[str, int]]:
     found = {f"{row['first']} {row['second']}": row["count"] for row in counted.collect()}
     counts.unpersist()
     return total, vocabulary, found
-
-
-def _spark_seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of this process, the JVM and its Python workers while `work` runs."""
-
-    def spent() -> float:
-        own = psutil.Process()
-        processes = [own, *own.children(recursive=True)]
-        return sum(sum(process.cpu_times()[:4]) for process in processes)
-
-    before = spent()
-    work()
-    return spent() - before
 
 
 def _is_python(process: psutil.Process) -> bool:

@@ -132,6 +132,20 @@ def java() -> None:
     java_version()
 
 
+@app.command("train-filter")
+def train_filter(
+    labels: Annotated[
+        Path, typer.Option("--labels", help="Lines `__label__x caption`, or a table of both.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="The model's file, .bin.")],
+    seed: int = 0,
+) -> None:
+    """Train a model that scores captions, from captions that you have labelled."""
+    from jobs.train_filter import main as train
+
+    train(str(labels), str(out), seed)
+
+
 @app.command()
 def demo(run: RunDir = Path("runs/demo"), pairs: int = 4000, sets: Sets = None) -> None:
     """Make a small web with planted trouble, build its corpus, and check what was found."""

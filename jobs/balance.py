@@ -1,12 +1,31 @@
-"""images, deduped, matched, drawn -> balanced, coverage"""
+"""images, deduped, counts, draws -> balanced, coverage"""
 
-from jobs.run import Run
-from pipeline.balance import REASONS, balance, coverage
+import shutil
+
+import numpy as np
+import pyarrow as pa
+
+from jobs.run import Ledger, Run
+from pipeline.balance import FULL, balance
+from pipeline.parts import clear_staged, parts
+from pipeline.schemas import COVERAGE
 
 
 def main(run: Run) -> None:
-    arrived = run.read("images").join(run.read("deduped"), on="pair_id", how="inner")
-    balanced = balance(arrived, run.settings.balance)
-    run.write("balanced", balanced, rows_in=run.rows("deduped"), reasons=REASONS)
-    counts = coverage(run.read("matched"), run.read("drawn"), run.read("balanced"))
-    run.write("coverage", counts)
+    folder = run.begin("balanced")
+    pool = run.read_arrow("counts", ["pairs"])["pairs"].to_numpy()
+    staged = folder / "_arrived"
+    with run.progress.watch(run.spark, "balanced"):
+        arrived = run.read("images").join(run.read("deduped"), on="pair_id", how="inner")
+        arrived.write.parquet(str(staged))
+        todo = parts(sorted(staged.glob("*.parquet")))
+        told, sizes = balance(run.spark, todo, pool, run.settings.balance, str(folder.absolute()))
+    shutil.rmtree(staged)
+    clear_staged(folder)
+    rows, dropped = told.counts["rows"], {FULL: told.counts[FULL]}
+    run.finish("balanced", Ledger(run.rows("deduped"), rows, dropped))
+
+    drawn = run.read_arrow("draws", ["drawn"])["drawn"].to_numpy()
+    columns = [np.arange(len(pool), dtype=np.int32), pool, drawn, sizes, told.per_query]
+    coverage = pa.table(columns, schema=COVERAGE).filter(pa.array(pool > 0))
+    run.write_arrow("coverage", coverage, Ledger(coverage.num_rows, coverage.num_rows))

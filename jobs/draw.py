@@ -1,9 +1,21 @@
-"""matched -> drawn"""
+"""matched, counts -> drawn, draws"""
 
-from jobs.run import Run
-from pipeline.balance import REASONS, draw
+from jobs.run import Ledger, Run
+from pipeline.balance import draw, to_table
+from pipeline.parts import clear_staged, parts
 
 
 def main(run: Run) -> None:
-    drawn = draw(run.read("matched"), run.settings.balance)
-    run.write("drawn", drawn, rows_in=run.rows("matched"), reasons=REASONS)
+    settings = run.settings.balance
+    folder = run.begin("drawn")
+    pool = run.read_arrow("counts", ["pairs"])["pairs"].to_numpy()
+    with run.progress.watch(run.spark, "drawn"):
+        drawn = draw(run.spark, parts(run.files("matched")), pool, settings, str(folder.absolute()))
+    clear_staged(folder)
+    dropped = {
+        name: count for name, count in drawn.tally.counts.items() if name != "rows" and count
+    }
+    rows = drawn.tally.counts["rows"]
+    run.finish("drawn", Ledger(run.rows("matched"), rows, dropped))
+    draws = to_table(drawn.cut, drawn.targets, drawn.tally.per_query)
+    run.write_arrow("draws", draws, Ledger(len(pool), len(pool)))

@@ -2,10 +2,12 @@
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import numpy as np
+import numpy.typing as npt
 import pyarrow.parquet as pq
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
@@ -66,13 +68,20 @@ def bars(
         return _svg(figure)
 
 
-def coverage(matched: Sequence[int], kept: Sequence[int], cap: int) -> str:
-    """Pairs per query, the crowded ones first, before the caps and after."""
+_CURVE_POINTS = 400
+
+
+def coverage(steps: Mapping[str, npt.NDArray[np.int64]], cap: int) -> str:
+    """Pairs per query at some steps, the crowded queries first."""
+    colours = (_PALE, _ACCENT)
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(8.5, 3.6)
-        for counts, label, colour in ((matched, "matched", _PALE), (kept, "kept", _ACCENT)):
-            curve = sorted((count for count in counts if count), reverse=True)
-            axes.plot(range(1, len(curve) + 1), curve, label=label, color=colour, linewidth=2)
+        for (label, counts), colour in zip(steps.items(), colours, strict=False):
+            curve = np.sort(counts[counts > 0])[::-1]
+            # Every rank of the head, and as many of the tail as a reader can tell apart.
+            ranks = np.unique(np.geomspace(1, max(len(curve), 1), _CURVE_POINTS).astype(np.int64))
+            ranks = ranks[: len(curve)]
+            axes.plot(ranks, curve[ranks - 1], label=label, color=colour, linewidth=2)
         axes.axhline(cap, color="#c0392b", linewidth=1, linestyle="--", label=f"cap {cap:,}")
         axes.set_xscale("log")
         axes.set_yscale("log")

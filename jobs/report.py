@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from jobs import pictures
+from jobs import coverage_summary, pictures
 from jobs.query_summary import summary
 from jobs.run import MANIFEST, Run
 from jobs.walk import STAGES
@@ -48,7 +48,7 @@ def write_report(run: Run) -> Path:
         funnel=_funnel(there),
         tables=_tables(there),
         queries=summary(run) if "queries" in there else None,
-        coverage=_coverage(run, there),
+        coverage=coverage_summary.summary(run) if "counts" in there else None,
         download=_download(there),
         placeholders=_placeholders(run, there),
         audit=_json(run.path("audit") / "summary.json") if "audit" in there else None,
@@ -86,25 +86,6 @@ def _tables(there: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
         }
         for name, manifest in there.items()
     ]
-
-
-def _coverage(run: Run, there: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
-    if "coverage" not in there or "queries" not in there:
-        return None
-    counts = run.read_arrow("coverage")
-    queries = run.read_arrow("queries", ["query"]).column("query")
-    cap = run.settings.balance.max_pairs_per_query
-    crowded = counts.sort_by([("matched", "descending"), ("query_id", "ascending")]).slice(0, 12)
-    return {
-        "picture": pictures.coverage(
-            counts.column("matched").to_pylist(), counts.column("kept").to_pylist(), cap
-        ),
-        "cap": cap,
-        "queries": len(queries),
-        "with_pairs": counts.num_rows,
-        "over_cap": pc.sum(pc.greater(counts.column("matched"), cap)).as_py() or 0,
-        "crowded": [{**row, "query": queries[row["query_id"]]} for row in crowded.to_pylist()],
-    }
 
 
 def _download(there: dict[str, dict[str, Any]]) -> dict[str, Any] | None:

@@ -90,7 +90,12 @@ def _derive_sources(settings: Settings) -> list[str]:
 
 
 def _ingest_sources(settings: Settings) -> list[str]:
-    return [*settings.ingest.wats, *(table.path for table in settings.ingest.tables)]
+    ingest = settings.ingest
+    crawls = sources.expand([*ingest.wats, *ingest.warcs])
+    tables = sources.expand([table.path for table in ingest.tables])
+    lists = [*ingest.blocked_domains, *ingest.blocked_urls, *ingest.blocked_captions]
+    model = [] if ingest.filter_model is None else [ingest.filter_model]
+    return [*crawls, *tables, *sources.expand(lists), *model]
 
 
 def _vocabulary(settings: Settings) -> list[str]:
@@ -107,8 +112,8 @@ STAGES = (
         _derive_sources,
     ),
     Stage("ingest", "jobs.ingest", (), ("candidates",), ("ingest",), _ingest_sources),
-    Stage("match", "jobs.match", ("candidates", "queries"), ("matched",), ()),
-    Stage("draw", "jobs.draw", ("matched",), ("drawn",), ("balance",)),
+    Stage("match", "jobs.match", ("candidates", "queries"), ("matched", "counts"), ("match",)),
+    Stage("draw", "jobs.draw", ("matched", "counts"), ("drawn", "draws"), ("balance",)),
     Stage("download", "jobs.download", ("drawn",), ("images",), ("download",)),
     Stage(
         "fingerprint",
@@ -128,7 +133,7 @@ STAGES = (
     Stage(
         "balance",
         "jobs.balance",
-        ("images", "deduped", "matched", "drawn"),
+        ("images", "deduped", "counts", "draws"),
         ("balanced", "coverage"),
         ("balance",),
     ),

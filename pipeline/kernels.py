@@ -10,10 +10,18 @@ from typing import Any, ParamSpec, TypeVar
 import numba
 import numpy as np
 import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
 
 Bytes = npt.NDArray[np.uint8]
 FNV_BASIS, FNV_PRIME = 0xCBF29CE484222325, 0x100000001B3
 """Of FNV-1a, 64 bits."""
+GOLDEN = 0x9E3779B97F4A7C15
+"""2**64 over the golden ratio, odd: a product with it spreads numbers (Knuth, 6.4)."""
+LANES = 16
+"""Numbers that a core compares at once."""
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -47,3 +55,72 @@ def kernel(function: Callable[P, R]) -> Callable[P, R]:
     except (RuntimeError, OSError):  # no place to keep it: every process compiles anew
         compiled = numba.njit(nogil=True)(function)
     return compiled  # type: ignore[no-any-return]
+
+
+def _load_word(_: Any, text: Any, __: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        address = builder.gep(array.data, [arguments[1]])
+        pointer = builder.bitcast(address, ir.IntType(64).as_pointer())
+        return builder.load(pointer, align=1)
+
+    return types.uint64(text, types.intp), generate
+
+
+def _low_zeros(_: Any, __: Any) -> Any:
+    def generate(_: Any, builder: Any, __: Any, arguments: Any) -> Any:
+        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
+
+    return types.uint64(types.uint64), generate
+
+
+def _prefetch(_: Any, array: Any, __: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        address = builder.gep(data, [arguments[1]])
+        flag = ir.IntType(32)
+        takes = ir.FunctionType(ir.VoidType(), [address.type, flag, flag, flag])
+        fetch = builder.module.declare_intrinsic("llvm.prefetch", [address.type], takes)
+        builder.call(fetch, [address, flag(0), flag(3), flag(1)])
+        return context.get_dummy_value()
+
+    return types.none(array, types.intp), generate
+
+
+def _rank(_: Any, values: Any, __: Any, ___: Any, ranks: Any) -> Any:
+    number = ir.IntType(32)
+    lanes = ir.VectorType(number, LANES)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        data, _, _, told = (
+            context.make_array(kind)(context, builder, value).data if kind in (values, ranks) else 0
+            for kind, value in zip(signature.args, arguments, strict=True)
+        )
+        first, count = arguments[1:3]
+        mine = builder.bitcast(builder.gep(data, [first]), lanes.as_pointer())
+        own = builder.load(mine, align=4)
+        below = cgutils.alloca_once_value(builder, ir.Constant(lanes, [0] * LANES))
+        with cgutils.for_range(builder, count) as loop:
+            other = builder.load(builder.gep(data, [loop.index]))
+            one = builder.insert_element(ir.Constant(lanes, ir.Undefined), other, number(0))
+            every = builder.shuffle_vector(one, one, ir.Constant(lanes, [0] * LANES))
+            is_below = builder.sext(builder.icmp_signed("<", every, own), lanes)
+            builder.store(builder.sub(builder.load(below), is_below), below)
+        place = builder.bitcast(builder.gep(told, [first]), lanes.as_pointer())
+        builder.store(builder.load(below), place, align=4)
+        return context.get_dummy_value()
+
+    return types.none(values, types.intp, types.intp, ranks), generate
+
+
+load_word: Any = intrinsic(_load_word)
+"""`load_word(text, at)`: the 8 bytes of `text` from `at` on, the first one lowest. They must be
+there: nothing checks it."""
+low_zeros: Any = intrinsic(_low_zeros)
+"""`low_zeros(word)`: how many bits are below the lowest 1 of 64 bits, one of which is 1."""
+prefetch: Any = intrinsic(_prefetch)
+"""`prefetch(array, place)`: begin to load what is at `array[place]`."""
+rank: Any = intrinsic(_rank)
+"""`rank(values, first, count, ranks)`: how many of the first `count` of `values`, 32-bit numbers,
+are below each of the LANES from `first` on, into `ranks` from `first` on. There must be so many in
+both arrays: nothing checks it."""

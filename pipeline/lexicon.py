@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from pipeline.kernels import FNV_BASIS, FNV_PRIME, Bytes, kernel
+from pipeline.kernels import GOLDEN, Bytes, kernel, load_word, low_zeros
 from pipeline.text import TOKEN
 
 
@@ -72,6 +72,13 @@ def joined(texts: pa.StringArray) -> Bytes:
     return np.frombuffer(letters, np.uint8)[bounds[0] : bounds[-1]]
 
 
+def bounded(texts: pa.StringArray) -> tuple[Bytes, npt.NDArray[np.int64]]:
+    """The bytes of all texts, and where each one begins in them, and the last one ends."""
+    offsets = np.frombuffer(texts.buffers()[1] or b"\0" * 4, np.int32)
+    bounds = offsets[texts.offset :][: len(texts) + 1].astype(np.int64)
+    return joined(texts), bounds - bounds[0]
+
+
 @cache
 def _token_points() -> npt.NDArray[np.bool_]:
     points: Any = np.zeros(0x110000, np.bool_)
@@ -82,57 +89,98 @@ def _token_points() -> npt.NDArray[np.bool_]:
 
 
 @kernel
-def _point(text: Bytes, at: int) -> tuple[int, int]:
+def _point(text: Bytes, at: int, stop: int) -> tuple[int, int]:
     """The code point at `at`, and of how many bytes it is."""
     first = np.int64(text[at])
+    if first < 0x80:
+        return int(first), 1
     size = 2 if first < 0xE0 else (3 if first < 0xF0 else 4)
-    if at + size > len(text):
-        return 0, len(text) - at
+    if at + size > stop:
+        return 0, stop - at
     point = first & (0xFF >> (size + 1))
     for place in range(at + 1, at + size):
         point = point << 6 | (np.int64(text[place]) & 0x3F)
     return int(point) if point < 0x110000 else 0, size
 
 
-@kernel
-def next_token(is_token: npt.NDArray[np.bool_], text: Bytes, at: int) -> tuple[int, int, int, bool]:
-    """The next token from `at` on: its begin, end and hash, and whether a line ended before it.
+_EVERY = 0x0101010101010101
 
-    Begin and end are that of the text when there is no further one.
+
+@kernel
+def _other_bytes(word: int) -> int:
+    """The highest bit of every byte of 8 that is no ASCII letter or digit; all bytes are ASCII."""
+    every = np.uint64(_EVERY)
+    value = np.uint64(word)
+    lower = value | every * np.uint64(0x20)
+    # A sum reaches a byte's highest bit from "0" on, and beyond "9"; no sum reaches the next byte.
+    digits = (value + every * np.uint64(0x50)) & ~(value + every * np.uint64(0x46))
+    letters = (lower + every * np.uint64(0x1F)) & ~(lower + every * np.uint64(0x05))
+    return ~(digits | letters) & (every << np.uint64(7))
+
+
+@kernel
+def token_end(is_token: npt.NDArray[np.bool_], text: Bytes, at: int, stop: int) -> int:
+    """Where the run of a token's characters ends that begins at `at`; at most `stop`."""
+    while at < stop:
+        if at + 8 <= len(text):
+            word = load_word(text, at)
+            if not word & (np.uint64(_EVERY) << np.uint64(7)):
+                others = np.uint64(_other_bytes(word))
+                if others:
+                    return min(stop, at + np.int64(low_zeros(others) >> np.uint64(3)))
+                at += 8
+                continue
+        point, size = _point(text, at, stop)
+        if not is_token[point]:
+            return at
+        at += size
+    return stop
+
+
+@kernel
+def hash_of(text: Bytes, begin: int, end: int) -> int:
+    """A hash of `text[begin:end]`; of texts of one length up to 8 bytes no two are equal."""
+    value = np.uint64(end - begin) * np.uint64(GOLDEN)
+    while begin + 8 < end:
+        value = (value ^ load_word(text, begin)) * np.uint64(GOLDEN)
+        value ^= value >> np.uint64(29)
+        begin += 8
+    word = np.uint64(0)
+    if begin + 8 <= len(text) and end > begin:
+        word = load_word(text, begin) << np.uint64(8 * (8 - (end - begin)))
+    else:
+        for place in range(end - 1, begin - 1, -1):
+            word = word << np.uint64(8) | np.uint64(text[place])
+        word <<= np.uint64(8 * (8 - (end - begin)) & 63)
+    value = (value ^ word) * np.uint64(GOLDEN)
+    # The lowest bits, which are a word's slot, of a product depend on the first letters alone.
+    return value ^ (value >> np.uint64(40))
+
+
+@kernel
+def next_token(
+    is_token: npt.NDArray[np.bool_], text: Bytes, at: int, stop: int
+) -> tuple[int, int, int, bool]:
+    """The next token of `text[:stop]` from `at` on: its begin, end and hash, and whether a line
+    ended before it.
+
+    Begin and end are `stop` when there is no further one.
     """
-    n = len(text)
-    size = 1
     is_new_line = False
-    while at < n:
+    while at < stop:
         byte = text[at]
         if byte < 128:
             if is_token[byte]:
                 break
-            if byte == 10:
-                is_new_line = True
+            is_new_line |= byte == 10
             at += 1
         else:
-            point, size = _point(text, at)
+            point, size = _point(text, at, stop)
             if is_token[point]:
                 break
             at += size
-    begin = at
-    value = np.uint64(FNV_BASIS)
-    while at < n:
-        byte = text[at]
-        if byte < 128:
-            if not is_token[byte]:
-                break
-            value = (value ^ np.uint64(byte)) * np.uint64(FNV_PRIME)
-            at += 1
-        else:
-            point, size = _point(text, at)
-            if not is_token[point]:
-                break
-            value = (value ^ np.uint64(point)) * np.uint64(FNV_PRIME)
-            at += size
-    value ^= value >> np.uint64(32)
-    return begin, at, value, is_new_line  # type: ignore[return-value]
+    end = token_end(is_token, text, at, stop)
+    return at, end, hash_of(text, at, end), is_new_line
 
 
 # The loops over tokens take the arrays and not the tuple: numba counts references to each array of
@@ -160,7 +208,7 @@ def find(
             return -1, int(slot)
         start = ends[number]
         if hashes[number] == value and ends[number + 1] - start == end - begin:
-            place = 0
+            place = 0 if end - begin > 8 else end - begin
             while place < end - begin and letters[start + place] == text[begin + place]:
                 place += 1
             if place == end - begin:
@@ -177,7 +225,7 @@ def count(lexicon: Lexicon, text: Bytes, at: int, counts: npt.NDArray[np.int64])
     is_token, slots, hashes, ends, letters, size = lexicon
     known = size[0]
     while at < len(text):
-        begin, end, value, _ = next_token(is_token, text, at)
+        begin, end, value, _ = next_token(is_token, text, at, len(text))
         if end > begin:
             number, slot = find(slots, hashes, ends, letters, text, begin, end, value)
             if number < 0:

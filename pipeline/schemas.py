@@ -14,13 +14,19 @@ def _field(name: str, kind: pa.DataType, doc: str, *, nullable: bool = True) -> 
 
 
 _PAIR_ID = _field(
-    "pair_id", pa.string(), "sha256 of url and caption, first 16 bytes, hex", nullable=False
+    "pair_id",
+    pa.string(),
+    "sha256 of url, without tracking parameters, and caption: first 16 bytes, hex",
+    nullable=False,
 )
 _URL = _field("url", pa.string(), "the image's address", nullable=False)
 _CAPTION = _field("caption", pa.string(), "the text beside the image, cleaned", nullable=False)
 _PAGE_URL = _field("page_url", pa.string(), "the page that showed the image, if known")
 _LANGUAGE = _field("language", pa.string(), "fasttext's best language for the caption, ISO 639")
 _LANGUAGE_SCORE = _field("language_score", pa.float32(), "fasttext's probability of it")
+_FILTER_SCORE = _field(
+    "filter_score", pa.float32(), "probability that the filter model gives to its label"
+)
 _QUERY_IDS = _field(
     "query_ids", pa.list_(pa.int32()), "queries found in the caption, ascending", nullable=False
 )
@@ -72,9 +78,19 @@ QUERIES = pa.schema(
     ]
 )
 
-CANDIDATES = pa.schema([_PAIR_ID, _URL, _CAPTION, _PAGE_URL, _LANGUAGE, _LANGUAGE_SCORE])
+CANDIDATES = pa.schema(
+    [_PAIR_ID, _URL, _CAPTION, _PAGE_URL, _LANGUAGE, _LANGUAGE_SCORE, _FILTER_SCORE]
+)
 
 MATCHED = pa.schema([*CANDIDATES, _QUERY_IDS])
+
+COUNTS = pa.schema(
+    [
+        _field("query_id", pa.int32(), "the query", nullable=False),
+        _field("pairs", pa.int64(), "pairs whose caption holds it", nullable=False),
+    ]
+)
+"""Every query, those too that no caption holds."""
 
 DRAWN = pa.schema(
     [
@@ -84,6 +100,17 @@ DRAWN = pa.schema(
         _field("position", pa.int64(), "download order: a hash of pair_id", nullable=False),
     ]
 )
+
+DRAWS = pa.schema(
+    [
+        _field("query_id", pa.int32(), "the query", nullable=False),
+        _field("target", pa.int64(), "how far down its order of pairs it goes", nullable=False),
+        _field("drawn", pa.int64(), "pairs drawn for it", nullable=False),
+        _field("last_priority", pa.int64(), "of its last pair there, two's complement; null: all"),
+        _field("last_name", pa.int64(), "the first half of that pair's pair_id, two's complement"),
+    ]
+)
+"""Where each query's draw ended, so that a further one can go on there."""
 
 IMAGES = pa.schema(
     [
@@ -145,6 +172,7 @@ COVERAGE = pa.schema(
         _field("query_id", pa.int32(), "the query", nullable=False),
         _field("matched", pa.int64(), "pairs whose caption holds it", nullable=False),
         _field("drawn", pa.int64(), "pairs drawn for it, to be downloaded", nullable=False),
+        _field("arrived", pa.int64(), "pairs that arrived and survived dedup", nullable=False),
         _field("kept", pa.int64(), "pairs kept for it: at most the cap", nullable=False),
     ]
 )
@@ -188,7 +216,9 @@ TABLES = {
         Table("queries", "01_queries", QUERIES),
         Table("candidates", "02_candidates", CANDIDATES),
         Table("matched", "03_matched", MATCHED),
+        Table("counts", "03_counts", COUNTS),
         Table("drawn", "04_drawn", DRAWN),
+        Table("draws", "04_draws", DRAWS),
         Table("images", "05_images", IMAGES),
         Table("fingerprints", "06_fingerprints", FINGERPRINTS),
         Table("overlaps", "07_overlaps", OVERLAPS),

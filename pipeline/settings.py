@@ -68,30 +68,81 @@ class DeriveSettings(_Closed):
 
 class TableSource(_Closed):
     path: str
-    """A parquet file or a folder of them."""
-    url: str | None = None
-    """The column of addresses; found by its usual names when not given."""
-    caption: str | None = None
-    """The column of captions; found by its usual names when not given."""
+    """A file, or a folder of files of one format: parquet, CSV, TSV, JSON lines; text plain or
+    packed (gz, bz2, zst)."""
+    url: str | int | None = None
+    """The column of addresses, by name or by place (the first is 1); found by its usual names, or
+    by what it holds, when not given."""
+    caption: str | int | None = None
+    """The column of captions; found likewise."""
+    page_url: str | int | None = None
+    """The column of the pages that show the images; `page_url` when there is one."""
+    format: Literal["parquet", "csv", "tsv", "jsonl"] | None = None
+    """Told by the suffix when not given."""
+    header: bool | None = None
+    """Whether text begins with the names of its columns; it does not when its first row holds an
+    address."""
+    separator: str | None = Field(default=None, min_length=1, max_length=1)
+    """Between the cells of text: a tab in TSV; else the comma, tab, semicolon or bar that parts the
+    first row."""
+    quotes: bool | None = None
+    """Whether a cell in quotes may hold separators and line ends, as in CSV and not in TSV."""
 
 
 class IngestSettings(_Closed):
     wats: list[str] = []
-    """Common Crawl WAT files, plain or gz."""
+    """Common Crawl WAT files, plain or gz; `*` stands for anything."""
+    warcs: list[str] = []
+    """Common Crawl WARC files, whose pages are read themselves; `*` too."""
     tables: list[TableSource] = []
     """Tables of addresses and captions."""
+    max_url_chars: int = Field(default=2000, ge=1)
+    tracking_parameters: list[str] = []
+    """Parameters of addresses that make no other picture, beside those that are known to only
+    track; `name*` stands for all that begin so."""
+    min_caption_chars: int = Field(default=5, ge=1)
+    max_caption_chars: int = Field(default=2000, ge=1)
+    drop_file_names: bool = False
+    """Drop captions that are a file's name or an address, and nothing else."""
+    blocked_domains: list[str] = []
+    """Files of one domain a line, plain or gz; each blocks what is under it too."""
+    blocked_urls: list[str] = []
+    """Files of one address a line, plain or gz, told apart as candidates are."""
+    blocked_captions: list[str] = []
+    """Files of one phrase a line, plain or gz; a caption that holds its tokens is dropped."""
     languages: list[str] = ["en"]
     """Captions in other languages are dropped; an empty list keeps every language."""
     min_language_score: Share = 0.5
     """fasttext's probability from which another language is believed."""
-    min_caption_chars: int = Field(default=5, ge=1)
-    max_caption_chars: int = Field(default=2000, ge=1)
-    max_url_chars: int = Field(default=2000, ge=1)
+    filter_model: str | None = None
+    """A fasttext model that scores captions, .bin or .ftz; `wit train-filter` makes one."""
+    filter_label: str = "good"
+    """Its label that is wanted, without `__label__`."""
+    min_filter_score: Share = 0.5
+    """The label's probability below which a caption is dropped."""
+    captions_per_url: Literal["all", "longest", "best"] = "all"
+    """The captions of one address that are kept: all, the longest, or the best by filter score."""
+
+    @model_validator(mode="after")
+    def _best_needs_a_score(self) -> Self:
+        if self.captions_per_url == "best" and self.filter_model is None:
+            raise ValueError("captions_per_url: `best` needs a filter_model to say so")
+        return self
+
+
+class MatchSettings(_Closed):
+    semantics: Literal["tokens", "metaclip"] = "tokens"
+    """`tokens`: a query's tokens stand side by side in the caption. `metaclip`: MetaCLIP's rule, to
+    compare with its results: the query stands between spaces, and case counts."""
 
 
 class BalanceSettings(_Closed):
     max_pairs_per_query: int = Field(default=20_000, gt=0)
     """CLIP, section 2.2."""
+    semantics: Literal["union", "bernoulli", "rarest"] = "union"
+    """Which pairs a cap keeps. `union`: a sample for each query, at most the cap, and all samples
+    together. `bernoulli`: each of a query's pairs with the chance of cap to pairs, so that the cap
+    holds on average (MetaCLIP). `rarest`: a pair counts for the rarest of its queries alone."""
     headroom: float = Field(default=1.6, ge=1.0)
     """How many times the cap is drawn for download: about 62% of old links are alive."""
     pairs_per_raw_shard: int = Field(default=10_000, gt=0)
@@ -231,6 +282,7 @@ class Settings(_Closed):
     spark: SparkSettings = SparkSettings()
     derive: DeriveSettings = DeriveSettings()
     ingest: IngestSettings = IngestSettings()
+    match: MatchSettings = MatchSettings()
     balance: BalanceSettings = BalanceSettings()
     download: DownloadSettings = DownloadSettings()
     evalsets: list[EvalSet] = []

@@ -104,7 +104,7 @@ def _count_text(
     known = size[0]
     before, before_at = -1, at
     while at < len(text):
-        begin, end, value, is_new_line = next_token(is_token, text, at)
+        begin, end, value, is_new_line = next_token(is_token, text, at, len(text))
         if is_new_line:
             before, before_at = -1, at
         if known > mask // 2:

@@ -1,190 +1,174 @@
 """Ingest: (url, caption) candidates from crawls and tables, cleaned, each pair once.
 
-reads   WAT files, url+caption tables
+reads   WAT and WARC files, url+caption tables
 writes  candidates
 """
 
 from collections import Counter
 from collections.abc import Iterator
-from pathlib import Path
+from functools import reduce
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
-from pyspark.sql import DataFrame, SparkSession
+from pyspark import Accumulator, AccumulatorParam, TaskContext
+from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
 from pipeline.errors import BadInput
-from pipeline.ingest.clean import clean, pair_id
-from pipeline.ingest.links import Link, links_in_wat
+from pipeline.ingest import blocklists, clean, quality
+from pipeline.ingest.crawls import crawl_links
+from pipeline.ingest.tables import table_links
 from pipeline.schemas import CANDIDATES
-from pipeline.settings import IngestSettings, TableSource
+from pipeline.settings import IngestSettings
 
 REASONS = (
-    "unreadable record",
     "unreadable file",
-    "no url",
-    "not http",
-    "url too long",
-    "no caption",
-    "caption too short",
-    "caption too long",
-    "language",
+    "unreadable record",
+    "unreadable link",
+    *clean.REASONS,
+    "another caption of the url",
 )
 
-_URL_COLUMNS = ("url", "URL", "image_url", "imageUrl", "image", "thumbnailUrl")
-_CAPTION_COLUMNS = ("caption", "TEXT", "text", "alt", "alt_text", "title")
-_LINKS_DDL = "url string, caption string, page_url string, reason string"
-_LINKS = pa.schema([pa.field(name, pa.string()) for name in Link._fields])
-_CLEAN = pa.schema(
+PerSource = dict[str, Counter[str]]
+"""Of each source: its links, those that are fit, and those that are not by reason."""
+
+_ROWS = pa.schema(
     [
         pa.field("key", pa.string()),
-        *[field.with_nullable(True) for field in CANDIDATES],
+        *clean.CLEAN,
         pa.field("reason", pa.string()),
         pa.field("rows", pa.int64()),
     ]
 )
-_CLEAN_DDL = (
-    "key string, pair_id string, url string, caption string, page_url string, "
-    "language string, language_score float, reason string, rows long"
-)
+_KINDS = {pa.string(): "string", pa.float32(): "float", pa.int64(): "long"}
+_ROWS_DDL = ", ".join(f"{field.name} {_KINDS[field.type]}" for field in _ROWS)
 
 
-def ingest(spark: SparkSession, settings: IngestSettings) -> DataFrame:
-    """Candidates; a row with `dropped_for` stands for `rows` links that were dropped for it.
+def ingest(spark: SparkSession, settings: IngestSettings) -> tuple[DataFrame, PerSource]:
+    """Candidates, and what each source gave.
 
-    Raises BadInput when there is no source, or one is missing or lacks its columns.
+    A row with `dropped_for` stands for `rows` links that were dropped for it; another for as many
+    equal ones. The counts of the sources are filled while the candidates are written: they are of
+    links as they are read, before equal pairs meet.
+
+    Raises BadInput when there is no source, one is missing or lacks its columns, or a blocklist
+    or the filter model cannot be read.
     """
-    if not settings.wats and not settings.tables:
-        raise BadInput("ingest: no source: name `ingest.wats` or `ingest.tables` in the settings")
-    sources = [table_links(spark, source) for source in settings.tables]
+    sources = _sources(spark, settings)
+    blocklists.load(settings)
+    quality.model_of(settings)
+    links = reduce(
+        DataFrame.unionByName,
+        [frame.withColumn("source", F.lit(place)) for place, (_, frame) in enumerate(sources)],
+    )
+    found = _SourceCounts([name for name, _ in sources])
+    told: Accumulator[Any] = spark.sparkContext.accumulator({}, found)
+
+    def clean_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return _clean_batches(batches, settings, told)
+
+    rows = links.mapInArrow(clean_batches, _ROWS_DDL)
+    rows = _one_caption(_each_pair_once(rows), settings)
+    return rows.select(*CANDIDATES.names, "dropped_for", "rows"), found.sums
+
+
+def _sources(spark: SparkSession, settings: IngestSettings) -> list[tuple[str, DataFrame]]:
+    """The links of each source, under its name in the counts."""
+    found = [(source.path, table_links(spark, source)) for source in settings.tables]
     if settings.wats:
-        sources.append(wat_links(spark, settings.wats))
-    links = sources[0]
-    for source in sources[1:]:
-        links = links.unionByName(source)
-    clean = links.mapInArrow(lambda batches: _clean_batches(batches, settings), _CLEAN_DDL)
-
-    # The dropped share one key for each reason and were summed by batch, so they cost nothing;
-    # equal pairs meet here, and the page that comes first in the alphabet stays.
-    kept = F.struct("page_url", *[f.name for f in CANDIDATES if f.name != "page_url"], "reason")
-    clean = clean.groupBy("key").agg(F.min(kept).alias("pair"), F.sum("rows").alias("rows"))
-    return clean.select(
-        *[f"pair.{name}" for name in CANDIDATES.names],
-        F.col("pair.reason").alias("dropped_for"),
-        "rows",
-    )
-
-
-# -- sources -------------------------------------------------------------------------------
-
-
-def table_links(spark: SparkSession, source: TableSource) -> DataFrame:
-    """The rows of a parquet table as links."""
-    path = Path(source.path)
-    files = sorted(path.rglob("*.parquet")) if path.is_dir() else [path]
-    files = [file for file in files if file.is_file()]
-    if not files:
-        raise BadInput(f"ingest.tables: no parquet file at {path}: correct the path")
-    columns = [_columns_of(file, source) for file in files]
-    for file, found in zip(files, columns, strict=True):
-        if found != columns[0]:
-            raise BadInput(
-                f"ingest.tables: {file} has the columns {' and '.join(found)}, but {files[0]} has "
-                f"{' and '.join(columns[0])}: name them as two tables in the settings"
-            )
-    url, caption = columns[0]
-    table = spark.read.parquet(*[str(file) for file in files])
-    nothing = F.lit(None).cast("string")
-    # Bytes that are no UTF-8 would stop the Python worker; a caption may hold some.
-    return table.select(
-        F.make_valid_utf8(F.col(f"`{url}`").cast("string")).alias("url"),
-        F.make_valid_utf8(F.col(f"`{caption}`").cast("string")).alias("caption"),
-        nothing.alias("page_url"),
-        nothing.alias("reason"),
-    )
-
-
-def _columns_of(file: Path, source: TableSource) -> tuple[str, str]:
-    """The columns of addresses and of captions in one file."""
-    try:
-        names = pq.read_schema(file).names
-    except (OSError, pa.ArrowInvalid) as error:
+        found.append(("ingest.wats", crawl_links(spark, settings.wats, [])))
+    if settings.warcs:
+        found.append(("ingest.warcs", crawl_links(spark, [], settings.warcs)))
+    if not found:
         raise BadInput(
-            f"ingest.tables: {file} is not a whole parquet file ({error}): write it again"
-        ) from None
-    return (
-        _column(source, "url", source.url, _URL_COLUMNS, names),
-        _column(source, "caption", source.caption, _CAPTION_COLUMNS, names),
-    )
-
-
-def _column(
-    source: TableSource, what: str, named: str | None, usual: tuple[str, ...], has: list[str]
-) -> str:
-    wanted = (named,) if named is not None else usual
-    for name in wanted:
-        if name in has:
-            return name
-    raise BadInput(
-        f"ingest.tables: {source.path} has no column {' or '.join(wanted)} (it has "
-        f"{', '.join(has)}): name it with `{what} = ...` beside the path in the settings"
-    )
-
-
-def wat_links(spark: SparkSession, paths: list[str]) -> DataFrame:
-    """The images of WAT files as links, one task a file."""
-    for path in paths:
-        if not Path(path).is_file():
-            raise BadInput(f"ingest.wats: {path} does not exist: correct the path")
-    names = spark.createDataFrame([(path,) for path in paths], "path string")
-    names = names.repartitionByRange(len(paths), "path")
-    return names.mapInArrow(_read_wats, _LINKS_DDL)
-
-
-def _read_wats(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        for path in batch.column("path").to_pylist():
-            links: list[Link] = []
-            for link in links_in_wat(path):
-                links.append(link)
-                if len(links) >= 4096:
-                    yield _batch(links)
-                    links = []
-            yield _batch(links)
-
-
-def _batch(links: list[Link]) -> pa.RecordBatch:
-    columns = [pa.array([link[i] for link in links], pa.string()) for i in range(len(_LINKS))]
-    return pa.RecordBatch.from_arrays(columns, schema=_LINKS)
+            "ingest: no source: name `ingest.wats`, `ingest.warcs` or `ingest.tables` in the "
+            "settings"
+        )
+    return found
 
 
 # -- cleaning ------------------------------------------------------------------------------
 
 
 def _clean_batches(
-    batches: Iterator[pa.RecordBatch], settings: IngestSettings
+    batches: Iterator[pa.RecordBatch], settings: IngestSettings, told: "Accumulator[Any]"
 ) -> Iterator[pa.RecordBatch]:
-    dropped: Counter[str] = Counter()
+    counts: Counter[tuple[int, str | None]] = Counter()
     for batch in batches:
-        rows: list[tuple[Any, ...]] = []
-        for url, caption, page_url, reason in zip(
-            *(batch.column(name).to_pylist() for name in Link._fields), strict=True
-        ):
-            pair = clean(Link(url, caption, page_url, reason), settings)
-            if pair.reason is not None:
-                dropped[pair.reason] += 1
+        pairs, reasons = clean.clean_links(batch, settings)
+        counts.update(zip(batch.column("source").to_pylist(), reasons, strict=True))
+        yield _rows(len(pairs), {"key": pairs.column("pair_id"), **_columns(pairs)}, 1)
+
+    dropped: Counter[str] = Counter()
+    for (_, reason), links in counts.items():
+        if reason is not None:
+            dropped[reason] += links
+    # All that are dropped for a reason share a key, and meet in one row.
+    reasons_told = pa.array(list(dropped), pa.string())
+    keys = pa.array([f"-{reason}" for reason in dropped], pa.string())
+    yield _rows(len(dropped), {"key": keys, "reason": reasons_told}, list(dropped.values()))
+    task = TaskContext.get()
+    told.add({task.partitionId() if task is not None else 0: counts})
+
+
+def _columns(batch: pa.RecordBatch) -> dict[str, Any]:
+    return {name: batch.column(name) for name in batch.schema.names}
+
+
+def _rows(size: int, columns: dict[str, Any], rows: int | list[int]) -> pa.RecordBatch:
+    columns["rows"] = pa.array([rows] * size if isinstance(rows, int) else rows, pa.int64())
+    arrays = [columns.get(field.name, pa.nulls(size, field.type)) for field in _ROWS]
+    return pa.RecordBatch.from_arrays(arrays, schema=_ROWS)
+
+
+class _SourceCounts(AccumulatorParam[Any]):
+    """Adds what each partition counted, once, however often it was made."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+        self.sums: PerSource = {name: Counter(links=0, fit=0) for name in names}
+
+    def zero(self, value: Any) -> Any:  # noqa: ARG002 - Spark's own signature
+        return {}
+
+    def addInPlace(self, value1: Any, value2: Any) -> Any:  # noqa: N802 - Spark's own name
+        for partition, counts in value2.items():
+            if partition in value1:
                 continue
-            key = pair_id(pair.url, pair.caption)
-            rows.append(
-                (key, key, pair.url, pair.caption, page_url, pair.language, pair.language_score)
-            )
-        yield _clean_batch([(*row, None, 1) for row in rows])
-    yield _clean_batch(
-        [(f"-{reason}", *[None] * 6, reason, count) for reason, count in sorted(dropped.items())]
+            value1[partition] = counts
+            for (source, reason), links in counts.items():
+                of_source = self.sums[self._names[source]]
+                of_source["links"] += links
+                of_source[reason or "fit"] += links
+        return value1
+
+
+# -- equal pairs, and other captions -------------------------------------------------------
+
+
+def _each_pair_once(rows: DataFrame) -> DataFrame:
+    """Rows of one key as one. The shortest url stays, then the first in the alphabet, and of its
+    pages the first."""
+    behind = [name for name in _ROWS.names if name not in ("key", "url", "page_url", "rows")]
+    first = F.struct(
+        F.length("url").alias("chars"),
+        "url",
+        F.col("page_url").isNull().alias("has_no_page"),
+        "page_url",
+        *behind,
     )
+    rows = rows.groupBy("key").agg(F.min(first).alias("pair"), F.sum("rows").alias("rows"))
+    return rows.select("key", "pair.*", "rows").withColumnRenamed("reason", "dropped_for")
 
 
-def _clean_batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:
-    columns = [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(_CLEAN)]
-    return pa.RecordBatch.from_arrays(columns, schema=_CLEAN)
+def _one_caption(rows: DataFrame, settings: IngestSettings) -> DataFrame:
+    """The rows, with a reason for all captions of an address but the one that is wanted."""
+    if settings.captions_per_url == "all":
+        return rows
+    score = F.col("filter_score") if settings.captions_per_url == "best" else F.lit(0)
+    in_order = [score.desc(), F.length("caption").desc(), F.col("caption")]
+    # The rows of the dropped have no address, and stay as they are.
+    of_address = Window.partitionBy(F.coalesce("address", "key")).orderBy(*in_order)
+    is_another = F.row_number().over(of_address) > 1
+    reason = F.when(is_another, "another caption of the url")
+    return rows.withColumn("dropped_for", F.coalesce("dropped_for", reason))

