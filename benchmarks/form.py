@@ -27,6 +27,8 @@ class Figure:
     """With its version."""
     goal: float | None = None
     """The least ratio of ours to the peer's; without a peer, the least figure of ours."""
+    at_most: bool = False
+    """Whether the goal is the greatest and not the least."""
 
     @property
     def ratio(self) -> float | None:
@@ -36,7 +38,8 @@ class Figure:
     def met(self) -> bool | None:
         if self.goal is None:
             return None
-        return (self.ratio if self.peer else self.ours) >= self.goal  # type: ignore[operator]
+        reached = self.ours if self.ratio is None else self.ratio
+        return reached <= self.goal if self.at_most else reached >= self.goal
 
 
 def cpu_seconds(work: Callable[[], object]) -> float:
@@ -73,6 +76,13 @@ def spark_seconds(work: Callable[[], object]) -> float:
     return spent() - before
 
 
+def high_water(process: int) -> int:
+    """The most bytes of memory that a process has had, by its id. Linux alone tells it."""
+    # The usage that a process reports of itself may be that of the parent it was forked from.
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
+
+
 def alternate(
     contenders: dict[str, Callable[[], object]],
     *,
@@ -105,7 +115,7 @@ def publish(name: str, figures: list[Figure]) -> None:
             peer,
             figure.unit,
             "" if figure.ratio is None else f"{figure.ratio:.2f}x",
-            "" if figure.goal is None else f"{figure.goal:g}",
+            "" if figure.goal is None else f"{'<= ' * figure.at_most}{figure.goal:g}",
             {None: "", True: "yes", False: "NO"}[figure.met],
         )
     Console(highlight=False, width=140).print(table)

@@ -49,7 +49,10 @@ def summary(run: Run) -> dict[str, Any]:
             if matched[place]
         ],
         "sources": [_source(name, queries, matched, in_the_end) for name in _sources_of(queries)],
-        "inputs": run.manifest("candidates")["notes"].get("sources", {}),
+        "inputs": [
+            _input(name, told)
+            for name, told in run.manifest("candidates")["notes"].get("sources", {}).items()
+        ],
     }
 
 
@@ -64,6 +67,13 @@ def _steps(run: Run, queries: int) -> dict[str, Longs]:
             steps[name] = np.zeros(queries, np.int64)
             steps[name][coverage["query_id"].to_numpy()] = coverage[name].to_numpy()
     return steps
+
+
+def _input(name: str, told: dict[str, int]) -> dict[str, Any]:
+    """What one input gave: its links, and what became of them before equal pairs met."""
+    dropped = {reason: count for reason, count in told.items() if reason not in ("links", "fit")}
+    ordered = sorted(dropped.items(), key=lambda entry: -entry[1])
+    return {"name": name, "links": told["links"], "fit": told.get("fit", 0), "dropped": ordered}
 
 
 def _at(steps: dict[str, Longs], place: int) -> list[int]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from jobs.run import Run
 from jobs.world import folder
+from pipeline.ingest.urls import clean_url
 
 _ARRIVED = ("in shards", "over the caps", "dropped")
 _FATES: dict[str, Callable[[str], bool]] = {
@@ -89,13 +90,19 @@ def fates(run: Run) -> dict[str, str]:
     return fate
 
 
+def _as_ingested(url: str) -> str:
+    """The address as candidates have it, which may spell it otherwise than a page does."""
+    clean, _ = clean_url(url, len(url) * 3)
+    return clean
+
+
 def compare(run: Run, truth: dict[str, Any]) -> list[Line]:
     """One line for each kind that was planted."""
     fate = fates(run)
     lines = []
     for kind, planted in sorted(truth["kinds"].items()):
         urls, expect = planted["urls"], planted["expect"]
-        became = Counter(fate.get(url, "not ingested") for url in urls)
+        became = Counter(fate.get(_as_ingested(url), "not ingested") for url in urls)
         if expect == folder.ONE_STAYS:
             continue
         if expect == folder.CUT:
@@ -124,7 +131,7 @@ def _copies(fate: dict[str, str], truth: dict[str, Any]) -> Line:
     """Duplicates: of each group of equal pictures that arrived, one stays."""
     groups: dict[str, set[str]] = defaultdict(set)
     for copy in truth["copies"]:
-        groups[copy["of"]] |= {copy["of"], copy["url"]}
+        groups[copy["of"]] |= {_as_ingested(copy["of"]), _as_ingested(copy["url"])}
     became: Counter[str] = Counter()
     for urls in groups.values():
         arrived = [fate[url] for url in urls if fate.get(url, "").startswith(_ARRIVED)]

@@ -99,7 +99,7 @@ def _rank(_: Any, values: Any, __: Any, ___: Any, ranks: Any) -> Any:
         first, count = arguments[1:3]
         mine = builder.bitcast(builder.gep(data, [first]), lanes.as_pointer())
         own = builder.load(mine, align=4)
-        below = cgutils.alloca_once_value(builder, ir.Constant(lanes, [0] * LANES))
+        below = cgutils.alloca_once_value(builder, ir.Constant(lanes, [0] * LANES))  # type: ignore[no-untyped-call]
         with cgutils.for_range(builder, count) as loop:
             other = builder.load(builder.gep(data, [loop.index]))
             one = builder.insert_element(ir.Constant(lanes, ir.Undefined), other, number(0))

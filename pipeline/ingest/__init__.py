@@ -25,6 +25,9 @@ REASONS = (
     "unreadable file",
     "unreadable record",
     "unreadable link",
+    "unreadable row",
+    "too many images",
+    "page too long",
     *clean.REASONS,
     "another caption of the url",
 )

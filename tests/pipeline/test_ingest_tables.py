@@ -273,7 +273,7 @@ def _counted(spark: SparkSession, **given: Any) -> Counter[tuple[str | None, ...
 def test_a_large_text_is_read_in_parts_and_no_row_twice(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_PART_BYTES", 300)
+    monkeypatch.setattr(tables, "_PART_BYTES", 1500)
     captions = [f'number {n}, "so"\nit is, "' + "x" * (n % 37) for n in range(60)]
     with (tmp_path / "x.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["url", "caption"], *([_URL, text] for text in captions)])

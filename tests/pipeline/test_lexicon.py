@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pipeline import lexicon
 from pipeline.kernels import Bytes
-from pipeline.text import fold, tokens
+from pipeline.text import TOKEN, fold, tokens
 
 
 def _bytes(text: str) -> Bytes:
@@ -42,6 +42,55 @@ def test_every_code_point_is_a_token_or_none_as_it_is_to_python() -> None:
     found, counts = lexicon.empty(size, 4 * size), np.zeros(size, np.int64)
     lexicon.count(found, _bytes(text), 0, counts)
     assert lexicon.words(found).to_pylist() == list(dict.fromkeys(lexicon.TOKEN.findall(text)))
+
+
+_TOKENS = st.text(st.sampled_from("aZ09é\u0301圓𝟙\u0903"), min_size=1, max_size=20)
+_GAPS = st.text(st.sampled_from(" .…_\n\u00a0😀"), max_size=10)
+
+
+def _cut(text: Bytes, begin: int, stop: int) -> list[tuple[bytes, int]]:
+    """Each token of `text[begin:stop]`, and its hash."""
+    is_token, found = lexicon.empty(1, 1).is_token, []
+    while True:
+        at, end, value, _ = lexicon.next_token(is_token, text, begin, stop)
+        if at == end:
+            assert end == stop
+            return found
+        assert lexicon.token_end(is_token, text, at, stop) == end
+        found.append((text[at:end].tobytes(), int(value)))
+        begin = end
+
+
+@settings(deadline=None)
+@given(st.lists(st.text(max_size=30) | st.tuples(_GAPS, _TOKENS).map("".join), max_size=8))
+def test_a_text_is_cut_as_if_nothing_stood_behind_it(texts: list[str]) -> None:
+    folded = [fold(text.encode("utf-8", "replace").decode()) for text in texts]
+    raw = [text.encode() for text in folded]
+    together, begin = np.frombuffer(b"".join(raw), np.uint8), 0
+    for text, own in zip(folded, raw, strict=True):
+        alone = _cut(np.frombuffer(own, np.uint8), 0, len(own))
+        assert [token for token, _ in alone] == [token.encode() for token in TOKEN.findall(text)]
+        assert _cut(together, begin, begin + len(own)) == alone
+        begin += len(own)
+
+
+@settings(deadline=None)
+@given(st.text(min_size=1, max_size=30), st.text(max_size=9), st.text(max_size=9))
+def test_a_hash_is_of_the_letters_and_not_of_their_place(word: str, head: str, tail: str) -> None:
+    head, word, tail = (text.encode("utf-8", "replace").decode() for text in (head, word, tail))
+    own, begin = _bytes(word), len(head.encode())
+    expected = lexicon.hash_of(own, 0, len(own))
+    assert lexicon.hash_of(_bytes(head + word + tail), begin, begin + len(own)) == expected
+    assert lexicon.hash_of(_bytes(head + word), begin, begin + len(own)) == expected
+
+
+@settings(deadline=None)
+@given(st.binary(min_size=1, max_size=8), st.binary(min_size=1, max_size=8))
+def test_no_two_words_of_one_length_up_to_8_bytes_have_one_hash(one: bytes, other: bytes) -> None:
+    size = min(len(one), len(other))
+    texts = [np.frombuffer(text[:size], np.uint8) for text in (one, other)]
+    hashes = [int(lexicon.hash_of(text, 0, size)) for text in texts]
+    assert (hashes[0] == hashes[1]) == (one[:size] == other[:size])
 
 
 @settings(deadline=None)
