@@ -252,7 +252,7 @@ def _grams(size: int) -> Column:
 
 def _read(folder: Path) -> dict[str, tuple[str, list[int]]]:
     columns = ["pair_id", "caption", "query_ids"]
-    files = [file for file in folder.glob("*.parquet")]
+    files = list(folder.glob("*.parquet"))
     rows = pa.concat_tables([pq.ParquetFile(file).read(columns=columns) for file in files])
     lists = [rows[name].to_pylist() for name in columns]
     return {pair: (caption, ids) for pair, caption, ids in zip(*lists, strict=True)}
