@@ -14,18 +14,21 @@ from pipeline.schemas import COVERAGE
 def main(run: Run) -> None:
     folder = run.begin("balanced")
     pool = run.read_arrow("counts", ["pairs"])["pairs"].to_numpy()
+    draws = run.read_arrow("draws", ["target", "drawn"])
+    targets, drawn = draws["target"].to_numpy(), draws["drawn"].to_numpy()
     staged = folder / "_arrived"
     with run.progress.watch(run.spark, "balanced"):
         arrived = run.read("images").join(run.read("deduped"), on="pair_id", how="inner")
         arrived.write.parquet(str(staged))
         todo = parts(sorted(staged.glob("*.parquet")))
-        told, sizes = balance(run.spark, todo, pool, run.settings.balance, str(folder.absolute()))
+        told, sizes = balance(
+            run.spark, todo, pool, run.settings.balance, str(folder.absolute()), targets=targets
+        )
     shutil.rmtree(staged)
     clear_staged(folder)
     rows, dropped = told.counts["rows"], {FULL: told.counts[FULL]}
     run.finish("balanced", Ledger(run.rows("deduped"), rows, dropped))
 
-    drawn = run.read_arrow("draws", ["drawn"])["drawn"].to_numpy()
     columns = [np.arange(len(pool), dtype=np.int32), pool, drawn, sizes, told.per_query]
     coverage = pa.table(columns, schema=COVERAGE).filter(pa.array(pool > 0))
     run.write_arrow("coverage", coverage, Ledger(coverage.num_rows, coverage.num_rows))

@@ -14,14 +14,17 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 
 from pipeline.errors import BadInput
 
 _BATCH_ROWS = 1 << 15
 _GROUP_ROWS = 1 << 17
+_GROUP_BYTES = 1 << 28
+"""Of one row group before it is written: less only where captions are as long as they may be."""
 _PART_DDL = "number int, path string, first int, stop int"
-_TALLY_DDL = "name string, query_id int, number long"
+_TALLY_DDL = "name string, first int, numbers binary"
+_TALLY_QUERIES = 1 << 12
+"""Counted queries that travel as one row: to the JVM a row of one number costs as much."""
 
 
 class Part(NamedTuple):
@@ -81,7 +84,7 @@ def write(folder: str, number: int, schema: pa.Schema, batches: Iterable[pa.Reco
 def clear_staged(folder: Path) -> None:
     """Remove what killed attempts left behind."""
     for staged in folder.glob(".part-*"):
-        staged.unlink()
+        staged.unlink(missing_ok=True)  # an attempt that still runs may be the quicker one
 
 
 class Tally(NamedTuple):
@@ -89,15 +92,6 @@ class Tally(NamedTuple):
 
     counts: dict[str, int]
     per_query: npt.NDArray[np.int64]
-
-
-_TALLY = pa.schema(
-    [
-        pa.field("name", pa.string()),
-        pa.field("query_id", pa.int32()),
-        pa.field("number", pa.int64()),
-    ]
-)
 
 
 def each(
@@ -125,38 +119,65 @@ def tally(
 
     A task that was tried twice counts once: Spark takes the rows of one attempt.
     """
-    rows = each(spark, todo, lambda part: [_batch(work(part))], _TALLY_DDL)
-    table = rows.groupBy("name", "query_id").agg(F.sum("number").alias("number")).toArrow()
-    named = table.filter(table["query_id"].is_null())
-    counted = table.filter(table["query_id"].is_valid())
-    per_query = np.zeros(queries, np.int64)
-    per_query[counted["query_id"].to_numpy()] = counted["number"].to_numpy()
-    counts = zip(named["name"].to_pylist(), named["number"].to_pylist(), strict=True)
-    return Tally(dict(sorted(counts)), per_query)
+    rows = each(spark, todo, lambda part: [_rows(_blocks(work(part)))], _TALLY_DDL)
+    table = rows.repartition("name", "first").mapInArrow(_summed, _TALLY_DDL).toArrow()
+    counts, per_query = {}, np.zeros(queries, np.int64)
+    for (name, first), numbers in _read_blocks(table):
+        if name is None:
+            per_query[first : first + len(numbers)] = numbers
+        else:
+            counts[name] = int(numbers[0])
+    return Tally(dict(sorted(counts.items())), per_query)
 
 
-def _batch(told: Tally) -> pa.RecordBatch:
-    query_ids = np.flatnonzero(told.per_query)
-    names = pa.array(told.counts, pa.string())
-    nothing = pa.nulls(len(names), pa.int32())
-    numbers = np.concatenate([list(told.counts.values()), told.per_query[query_ids]])
-    columns = [
-        pa.concat_arrays([names, pa.nulls(len(query_ids), pa.string())]),
-        pa.concat_arrays([nothing, pa.array(query_ids, pa.int32())]),
-        pa.array(numbers, pa.int64()),
-    ]
-    return pa.RecordBatch.from_arrays(columns, schema=_TALLY)
+_Blocks = dict[tuple[str | None, int], npt.NDArray[np.int64]]
+"""A tally in blocks: one number under each name, and many under the first query's id."""
+
+
+def _blocks(told: Tally) -> _Blocks:
+    blocks: _Blocks = {
+        (name, 0): np.array([count], np.int64) for name, count in told.counts.items()
+    }
+    for first in range(0, len(told.per_query), _TALLY_QUERIES):
+        numbers = told.per_query[first : first + _TALLY_QUERIES]
+        if numbers.any():
+            blocks[None, first] = numbers
+    return blocks
+
+
+def _rows(blocks: _Blocks) -> pa.RecordBatch:
+    names = pa.array([name for name, _ in blocks], pa.string())
+    firsts = pa.array([first for _, first in blocks], pa.int32())
+    numbers = pa.array([numbers.tobytes() for numbers in blocks.values()], pa.binary())
+    return pa.RecordBatch.from_arrays([names, firsts, numbers], ["name", "first", "numbers"])
+
+
+def _read_blocks(
+    rows: pa.RecordBatch | pa.Table,
+) -> Iterator[tuple[tuple[str | None, int], npt.NDArray[np.int64]]]:
+    for name, first, numbers in zip(*(column.to_pylist() for column in rows.columns), strict=True):
+        yield (name, first), np.frombuffer(numbers, np.int64)
+
+
+def _summed(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The sum of all blocks of one place."""
+    sums: _Blocks = {}
+    for batch in batches:
+        for place, numbers in _read_blocks(batch):
+            sums[place] = sums[place] + numbers if place in sums else numbers
+    yield _rows(sums)
 
 
 def _gathered(batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> Iterator[pa.Table]:
     """Batches put together to whole row groups, whatever sizes they come in."""
     held: list[pa.RecordBatch] = []
-    rows = 0
+    rows, size = 0, 0
     for batch in batches:
         held.append(batch)
         rows += batch.num_rows
-        if rows >= _GROUP_ROWS:
+        size += batch.nbytes
+        if rows >= _GROUP_ROWS or size >= _GROUP_BYTES:
             yield pa.Table.from_batches(held).select(schema.names).cast(schema)
-            held, rows = [], 0
+            held, rows, size = [], 0, 0
     if rows:
         yield pa.Table.from_batches(held).select(schema.names).cast(schema)

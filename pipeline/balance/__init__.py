@@ -10,7 +10,7 @@ query: each query's cut is found among a few more pairs than its cap, and then e
 filtered by all cuts where it lies.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 
 from pipeline import parts
 from pipeline.balance.claiming import Rule, claims, columns, kept
-from pipeline.balance.cutting import chances, cuts, from_table, to_table
+from pipeline.balance.cutting import chances, cuts, everything, from_table, to_table
 from pipeline.balance.order import Claims, Cut, Longs, positions
 from pipeline.errors import BadInput
 from pipeline.parts import Part, Tally
@@ -53,6 +53,8 @@ class Drawn(NamedTuple):
     """"rows", FULL and BEFORE, and the pairs that each query drew."""
     targets: Longs
     """How far down its order each query went."""
+    sizes: Longs
+    """How far it could have gone."""
     cut: Cut
     """The last pair there."""
 
@@ -87,50 +89,38 @@ def draw(
         cut = chances(_shares(targets, sizes))
     else:
         cut = cuts(spark, matched, sizes, targets, rule)
-    sieve = spark.sparkContext.broadcast(_Sieve(rule, cut, before))
-
-    def count(part: Part) -> Tally:
-        return _counted(part, sieve.value)
-
+    sieve = _Sieve(rule, cut, before)
     # How many tasks there are depends on how many pairs are drawn.
-    rows = parts.tally(spark, matched, count, len(pool)).counts["rows"]
+    rows = _tally(spark, matched, sieve, _counted).counts["rows"]
     shards = max(1, -(-rows // settings.pairs_per_raw_shard))
 
-    def write(part: Part) -> Tally:
-        told = _nothing(rule.queries)
-        sifted = _sifted(part, MATCHED.names, sieve.value, told)
-        parts.write(
-            folder, part.number, DRAWN, (_placed(*one, rule.seed, shards) for one in sifted)
-        )
+    def write(part: Part, sieve: _Sieve) -> Tally:
+        told = _nothing(sieve)
+        sifted = _sifted(part, MATCHED.names, sieve, told)
+        placed = (_placed(*one, sieve.rule.seed, shards) for one in sifted)
+        parts.write(folder, part.number, DRAWN, placed)
         return told
 
-    tally = parts.tally(spark, matched, write, len(pool))
-    sieve.unpersist()
-    return Drawn(tally, targets, cut)
+    return Drawn(_tally(spark, matched, sieve, write), targets, sizes, cut)
 
 
-def further(drawn: Drawn, pool: Longs, arrived: Longs, cap: int) -> Longs:
+def further(drawn: Drawn, arrived: Longs, cap: int) -> Longs:
     """The targets of a further draw: more for the queries that are short of their cap.
 
     `arrived` is how many of the pairs that each query drew have arrived, this draw's and those of
     the draws before it. A tenth more is asked for than their share of survivors makes necessary.
     """
-    is_short = (arrived < cap) & (drawn.targets < pool)
+    is_short = (arrived < cap) & (drawn.targets < drawn.sizes)
     survive = (arrived + 1) / (drawn.targets + 2)
     more = np.ceil(1.1 * (cap - arrived) / survive).astype(np.int64)
-    return np.where(is_short, np.minimum(drawn.targets + more, pool), drawn.targets)
+    return np.where(is_short, np.minimum(drawn.targets + more, drawn.sizes), drawn.targets)
 
 
 def arrivals(
     spark: SparkSession, arrived: list[Part], pool: Longs, settings: BalanceSettings, cut: Cut
 ) -> Longs:
     """How many pairs of each query have arrived that its order holds as far as `cut`."""
-    sieve = spark.sparkContext.broadcast(_Sieve(_rule(pool, settings), cut))
-
-    def count(part: Part) -> Tally:
-        return _counted(part, sieve.value)
-
-    return parts.tally(spark, arrived, count, len(pool)).per_query
+    return _tally(spark, arrived, _Sieve(_rule(pool, settings), cut), _counted).per_query
 
 
 def balance(
@@ -139,39 +129,43 @@ def balance(
     pool: Longs,
     settings: BalanceSettings,
     folder: str,
+    *,
+    targets: Longs | None = None,
 ) -> tuple[Tally, Longs]:
     """Write the pairs that at least one of their queries keeps within the cap.
 
-    Returns "rows" and FULL with the pairs that each query keeps, and the pairs of each query that
-    arrived. Raises BadInput where a pair comes twice.
+    `pool` is how many pairs each query had, and `targets` how far down its order the last draw
+    went, where not the cap with headroom. Returns "rows" and FULL with the pairs that each query
+    keeps, and the pairs of each query that arrived. Raises BadInput where a query's cut falls
+    between two pairs of one name.
     """
     rule = _rule(pool, settings)
     cap = settings.max_pairs_per_query
     if settings.semantics == "bernoulli":
         rule = rule._replace(column="drawn_for")
     sizes = _sizes(spark, arrived, rule)
-    targets = np.minimum(cap, sizes)
+    expected = np.minimum(cap, sizes)
     if settings.semantics == "bernoulli":
+        if targets is None:
+            targets = np.minimum(_with_headroom(settings), pool)
         # A query drew this share of its pool: so many of its pairs would have arrived of all.
-        drawn = _shares(np.minimum(_with_headroom(settings), pool), pool)
+        drawn = _shares(targets, pool)
         cut = chances(np.minimum(drawn, _shares(np.full(len(pool), cap), sizes / drawn)))
     else:
-        cut = cuts(spark, arrived, sizes, targets, rule)
-    sieve = spark.sparkContext.broadcast(_Sieve(rule, cut))
+        cut = cuts(spark, arrived, sizes, expected, rule)
 
-    def write(part: Part) -> Tally:
-        told = _nothing(rule.queries)
-        sifted = _sifted(part, IMAGES.names, sieve.value, told)
+    def write(part: Part, sieve: _Sieve) -> Tally:
+        told = _nothing(sieve)
+        sifted = _sifted(part, IMAGES.names, sieve, told)
         parts.write(folder, part.number, BALANCED, (_kept(*one) for one in sifted))
         return told
 
-    tally = parts.tally(spark, arrived, write, len(pool))
-    sieve.unpersist()
-    if settings.semantics != "bernoulli" and (tally.per_query != targets).any():
-        query_id = int(np.flatnonzero(tally.per_query != targets)[0])
+    tally = _tally(spark, arrived, _Sieve(rule, cut), write)
+    if settings.semantics != "bernoulli" and (tally.per_query != expected).any():
+        query_id = int(np.flatnonzero(tally.per_query != expected)[0])
         raise BadInput(
             f"query {query_id} keeps {tally.per_query[query_id]:,} pairs where it has "
-            f"{targets[query_id]:,}: a pair_id comes twice, run `wit ingest --again`"
+            f"{expected[query_id]:,}: a pair_id comes twice, run `wit ingest --again`"
         )
     return tally, sizes
 
@@ -192,25 +186,27 @@ def _shares(targets: Longs, sizes: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
     return shares
 
 
-def _nothing(queries: int) -> Tally:
-    return Tally({"rows": 0, FULL: 0, BEFORE: 0}, np.zeros(queries, np.int64))
+def _nothing(sieve: _Sieve) -> Tally:
+    return Tally({"rows": 0, FULL: 0, BEFORE: 0}, np.zeros(sieve.rule.queries, np.int64))
+
+
+def _tally(
+    spark: SparkSession, todo: list[Part], sieve: _Sieve, work: Callable[[Part, _Sieve], Tally]
+) -> Tally:
+    """The tally of all parts; `sieve` is sent once to each worker, and not with each task."""
+    sent = spark.sparkContext.broadcast(sieve)
+    told = parts.tally(spark, todo, lambda part: work(part, sent.value), sieve.rule.queries)
+    sent.unpersist()
+    return told
 
 
 def _sizes(spark: SparkSession, todo: list[Part], rule: Rule) -> Longs:
     """The claims of each query."""
-    sent = spark.sparkContext.broadcast(rule)
-
-    def count(part: Part) -> Tally:
-        sizes = np.zeros(sent.value.queries, np.int64)
-        for batch in parts.read(part, columns(sent.value)):
-            np.add.at(sizes, claims(batch, sent.value).values, 1)
-        return Tally({}, sizes)
-
-    return parts.tally(spark, todo, count, rule.queries).per_query
+    return _tally(spark, todo, _Sieve(rule, everything(rule.queries)), _counted).per_query
 
 
 def _counted(part: Part, sieve: _Sieve) -> Tally:
-    told = _nothing(sieve.rule.queries)
+    told = _nothing(sieve)
     for _ in _sifted(part, columns(sieve.rule), sieve, told):
         pass
     return told

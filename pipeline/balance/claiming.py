@@ -59,7 +59,12 @@ def claims(batch: pa.RecordBatch, rule: Rule) -> Claims:
 
 
 def kept(pairs: Claims, rule: Rule, cut: Cut) -> Claims:
-    """The claims that are not behind their query's cut."""
+    """The claims not behind their query's cut. Raises BadInput for the cuts of another list."""
+    if len(cut.priority) != rule.queries or len(cut.name) != rule.queries:
+        raise BadInput(
+            f"there are cuts of {len(cut.priority):,} queries, and the list has {rule.queries:,}: "
+            "run `wit draw --again`"
+        )
     begins, values = np.empty(len(pairs.begins), np.int64), np.empty(len(pairs.values), np.int32)
     within(*pairs, *cut, rule.seed, begins, values)
     return pairs._replace(begins=begins, values=values[: begins[-1]])

@@ -19,14 +19,6 @@ from pipeline.parts import Part
 from pipeline.schemas import DRAWS
 
 _NEAR_DDL = "query_id int, place long, name long, target long"
-_NEAR = pa.schema(
-    [
-        pa.field("query_id", pa.int32()),
-        pa.field("place", pa.int64()),
-        pa.field("name", pa.int64()),
-        pa.field("target", pa.int64()),
-    ]
-)
 _FLIP = np.uint64(1 << 63)
 """Turns the order of numbers without sign into that of numbers with one, which Spark has."""
 
@@ -91,12 +83,13 @@ def _near(batch: pa.RecordBatch, rule: Rule, bounds: Words, targets: Longs) -> p
     pairs = claims(batch, rule)
     room = len(pairs.values) + 1
     query_ids, priorities = np.empty(room, np.int32), np.empty(room, np.uint64)
-    names = np.empty(room, np.uint64)
-    found = near(*pairs, bounds, rule.seed, query_ids, priorities, names)
+    upper = np.empty(room, np.uint64)
+    found = near(*pairs, bounds, rule.seed, query_ids, priorities, upper)
     query_ids = query_ids[:found]
-    signed = [(numbers[:found] ^ _FLIP).view(np.int64) for numbers in (priorities, names)]
+    signed = [(numbers[:found] ^ _FLIP).view(np.int64) for numbers in (priorities, upper)]
     columns = [query_ids, *signed, targets[query_ids]]
-    return pa.RecordBatch.from_arrays([pa.array(column) for column in columns], schema=_NEAR)
+    names = ["query_id", "place", "name", "target"]
+    return pa.RecordBatch.from_arrays([pa.array(column) for column in columns], names)
 
 
 # -- the table of cuts ---------------------------------------------------------------------

@@ -7,7 +7,7 @@ SHA-256 of all of them is, and the arrays, each at a multiple of 64 bytes, littl
 import hashlib
 import json
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, get_args
@@ -17,12 +17,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline import lexicon
 from pipeline.errors import BadInput
 from pipeline.kernels import Bytes
+from pipeline.lexicon import bounded
 from pipeline.match import trie, words
 from pipeline.match.folding import PADDING, fold_plain, folds, space
-from pipeline.match.words import Longs, Words
+from pipeline.match.words import Ints, Longs, Words
 from pipeline.text import TOKEN, encodable, fold, normalise
 
 Semantics = Literal["tokens", "metaclip"]
@@ -31,6 +31,10 @@ _MAGIC = b"webimagetext query index 2\n"
 _ALIGNED = 64
 _MAX_MATCHES = (1 << 31) - 1
 """Of one array of lists with offsets of 32 bits."""
+_PIECE_BYTES = 1 << 22
+"""Of captions that are folded together: a character becomes eighteen at most (U+FDFA), so that no
+32-bit offset is passed, and memory has a bound whatever is in them."""
+_MAX_CAPTION_BYTES = 1 << 27
 _LOAD = 0.6
 """Of the tables, at most: searches that find nothing read 2 slots on average."""
 _KINDS = np.zeros(256, np.uint8)
@@ -71,7 +75,7 @@ class QueryIndex:
     def build(cls, queries: Sequence[str], semantics: Semantics = "tokens") -> "QueryIndex":
         """An index of distinct queries, for `tokens` normalised. Raises BadInput for others."""
         _check(queries, semantics)
-        text, bounds = _lines(queries)
+        text, bounds = _padded(pa.array([f"{query} " for query in queries], pa.string()))
         most = int(np.count_nonzero(text == ord(" ")))  # a word has a space behind it
         numbers, begins = np.empty(most, np.int32), np.empty(len(queries) + 1, np.int64)
         hashes, ends = np.empty(most, np.uint64), np.zeros(most + 1, np.int32)
@@ -108,19 +112,22 @@ class QueryIndex:
             digest.update(array)
         return digest.hexdigest()
 
-    def save(self, path: str | Path) -> None:
-        """Write the index to a file that `load` reads; the file is there whole or not at all."""
+    def _head(self) -> bytes:
+        """The first lines of its file: the one head that these arrays can have."""
         at, places = 0, {}
         for name, array in zip(_Arrays._fields, self._arrays, strict=True):
             places[name] = [at, len(array)]
             at += -(-array.nbytes // _ALIGNED) * _ALIGNED
         told = {"semantics": self.semantics, "queries": self.size, "arrays": places, "bytes": at}
         head = _MAGIC + json.dumps({**told, "sha256": self.sha256}).encode()
-        head += b" " * (-(len(head) + 1) % _ALIGNED) + b"\n"
+        return head + b" " * (-(len(head) + 1) % _ALIGNED) + b"\n"
+
+    def save(self, path: str | Path) -> None:
+        """Write the index to a file that `load` reads; the file is there whole or not at all."""
         staged = Path(path).with_name(f".{Path(path).name}.{uuid4().hex}")
         try:
             with staged.open("wb") as file:
-                file.write(head)
+                file.write(self._head())
                 for array in self._arrays:
                     file.write(array)
                     file.write(b"\0" * (-array.nbytes % _ALIGNED))
@@ -131,29 +138,30 @@ class QueryIndex:
     @classmethod
     def load(cls, path: str | Path) -> "QueryIndex":
         """The index that `save` wrote, mapped into memory. Raises BadInput for any other file."""
-        with Path(path).open("rb") as file:
-            head = file.read(len(_MAGIC)) + file.readline(1 << 16)
-            # Private, so that its pages are shared as long as nobody writes, and arrays have the
-            # type that the compiled search knows from those that were built.
-            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY) if head else b""
         try:
-            if not head.startswith(_MAGIC):
-                raise ValueError("it begins otherwise")
+            with Path(path).open("rb") as file:
+                head = file.read(len(_MAGIC)) + file.readline(1 << 16)
+                if not head.startswith(_MAGIC):
+                    raise ValueError("it begins otherwise")
+                # Private, so that its pages are shared as long as nobody writes, and arrays have
+                # the type that the compiled search knows from those that were built.
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
             told = json.loads(head[len(_MAGIC) :])
             if len(mapped) != len(head) + told["bytes"]:
                 raise ValueError("it has another length")
-            arrays = _Arrays(
-                *[
-                    np.frombuffer(mapped, dtype, told["arrays"][name][1], len(head) + begin)
-                    for name, dtype in zip(_Arrays._fields, _TYPES, strict=True)
-                    for begin in told["arrays"][name][:1]
-                ]
-            )
+            found = []
+            for name, kind in zip(_Arrays._fields, _TYPES, strict=True):
+                begin, size = told["arrays"][name]
+                found.append(np.frombuffer(mapped, kind, size, len(head) + begin))
+            arrays = _Arrays(*found)
             index = cls(arrays, int(told["queries"]), told["semantics"])
-            if index.sha256 != told["sha256"]:
+            if index._head() != head:
                 raise ValueError("its bytes have changed")
+            # Whoever made the file may have made a digest to fit.
+            if index.semantics not in get_args(Semantics) or not trie.fits(*arrays, index.size):
+                raise ValueError("its arrays do not fit each other")
             return index
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
             raise BadInput(
                 f"{path} is no query index that this version wrote ({error}): "
                 "run `wit match --again`, or QueryIndex.save once more"
@@ -164,24 +172,33 @@ class QueryIndex:
 
         `captions` are strings or bytes of any kind that Arrow has; a null is read as an empty one,
         and bytes that are no UTF-8 as U+FFFD. Raises BadInput where an array has more matches than
-        int32 counts.
+        int32 counts, and for a caption of more than 128 MiB.
         """
+        found = [self._found(texts) for texts in pieces(captions)]
+        if sum(len(values) for _, values in found) > _MAX_MATCHES:
+            raise BadInput(f"{len(captions)} captions have too many matches: pass fewer at a time")
+        lists = [
+            pa.ListArray.from_arrays(pa.array(begins.astype(np.int32)), pa.array(values))
+            for begins, values in found
+        ]
+        if len(lists) == 1:  # as nearly always: nothing is copied
+            return lists[0]
+        return pa.concat_arrays([pa.array([], pa.list_(pa.int32())), *lists])
+
+    def _found(self, texts: pa.StringArray) -> tuple[Longs, Ints]:
+        """Where the ids of each text begin, and the last ones end; and the ids."""
         has_empty = self.semantics == "metaclip"
-        text, bounds = _spaced(captions) if has_empty else _folded(captions)
+        text, bounds = _spaced(texts) if has_empty else _folded(texts)
         begins = np.zeros(len(bounds), np.int64)
         values, row = np.empty(16 * len(bounds) + 1024, np.int32), 0
         while True:
             row = trie.search(
                 *self._arrays, self.size, text, bounds, has_empty, row, values, begins
             )
-            if row == len(captions):
-                break
-            if len(values) >= _MAX_MATCHES:
-                raise BadInput(f"{row} captions have too many matches: pass fewer at a time")
-            room = min(begins[row] + 2 * len(values), _MAX_MATCHES)
-            values = np.concatenate([values[: begins[row]], np.empty(room - begins[row], np.int32)])
-        offsets = pa.array(begins.astype(np.int32))
-        return pa.ListArray.from_arrays(offsets, pa.array(values[: begins[-1]]))
+            if row == len(texts):
+                return begins, values[: begins[-1]]
+            room = np.empty(2 * len(values), np.int32)
+            values = np.concatenate([values[: begins[row]], room])
 
     def queries_in(self, caption: str) -> list[int]:
         """The ids of the queries in one caption, ascending."""
@@ -211,30 +228,34 @@ def _table(filled: int) -> Words:
     return np.zeros(2 << max(4, int(filled / _LOAD).bit_length()), np.uint64)
 
 
-def _lines(queries: Sequence[str]) -> tuple[Bytes, Longs]:
-    """Queries as the compiled loops take them, and their bounds."""
-    text, bounds = _bytes_of(pa.array([f"{query} " for query in queries], pa.string()))
-    return np.concatenate([text, np.full(PADDING, ord(" "), np.uint8)]), bounds
+def pieces(captions: pa.Array) -> Iterator[pa.StringArray]:
+    """Captions as valid strings without nulls, so many at a time that they have _PIECE_BYTES, or
+    one that has more."""
+    raw = captions.cast(pa.large_binary()).fill_null(b"")
+    if isinstance(raw, pa.ChunkedArray):
+        raw = raw.combine_chunks()
+    _, offsets, letters = raw.buffers()
+    bounds = np.frombuffer(offsets or bytes(8), np.int64)[raw.offset :][: len(raw) + 1]
+    first = 0
+    while first < len(raw):
+        behind = int(np.searchsorted(bounds, bounds[first] + _PIECE_BYTES, side="right")) - 1
+        stop = min(max(behind, first + 1), len(raw))
+        size = int(bounds[stop] - bounds[first])
+        if size > _MAX_CAPTION_BYTES:
+            raise BadInput(f"caption {first} has {size:,} bytes: leave out what is no caption")
+        begins = pa.py_buffer((bounds[first : stop + 1] - bounds[first]).astype(np.int32))
+        body = letters.slice(int(bounds[first]), size) if size else pa.py_buffer(b"")
+        texts = pa.Array.from_buffers(pa.binary(), stop - first, [None, begins, body])
+        try:
+            yield texts.cast(pa.string())
+        except pa.ArrowInvalid:  # no UTF-8
+            yield pa.array([text.decode("utf-8", "replace") for text in texts.to_pylist()])
+        first = stop
 
 
-def _texts(captions: pa.Array) -> pa.StringArray:
-    """Valid strings of 32-bit offsets, without nulls."""
-    if isinstance(captions, pa.ChunkedArray):
-        captions = captions.combine_chunks()
-    try:
-        texts = captions.cast(pa.binary()).cast(pa.string()).fill_null("")
-    except pa.ArrowInvalid:  # no UTF-8, or more than 2 GiB
-        raw = captions.cast(pa.large_binary()).to_pylist()
-        texts = pa.array([(c or b"").decode("utf-8", "replace") for c in raw], pa.string())
-    if isinstance(texts, pa.ChunkedArray):
-        raise BadInput(f"{len(captions)} captions are more than 2 GiB: pass fewer at a time")
-    return texts
-
-
-def _folded(captions: pa.Array) -> tuple[Bytes, Longs]:
+def _folded(texts: pa.StringArray) -> tuple[Bytes, Longs]:
     """Captions as `pipeline.text` folds them, nearly all without Python, and their bounds."""
-    texts = _texts(captions)
-    text, bounds = _bytes_of(texts)
+    text, bounds = bounded(texts)
     folded = np.empty(len(text) + len(texts) + PADDING, np.uint8)
     is_foreign = np.zeros(len(texts), np.bool_)
     foreign = fold_plain(folds(), text, bounds, folded, is_foreign)
@@ -248,13 +269,12 @@ def _folded(captions: pa.Array) -> tuple[Bytes, Longs]:
     offsets, letters = pa.py_buffer(bounds.astype(np.int32)), pa.py_buffer(folded)
     plain = pa.StringArray.from_buffers(len(texts), offsets, letters)
     whole = pc.replace_with_mask(plain, mask, pa.array(others, pa.string()))
-    text, bounds = _bytes_of(whole)
-    return np.concatenate([text, np.full(PADDING, 32, np.uint8)]), bounds
+    return _padded(whole)
 
 
-def _spaced(captions: pa.Array) -> tuple[Bytes, Longs]:
+def _spaced(texts: pa.StringArray) -> tuple[Bytes, Longs]:
     """Captions as MetaCLIP spaces them, and their bounds."""
-    text, bounds = _bytes_of(_texts(captions))
+    text, bounds = bounded(texts)
     marks = np.count_nonzero(_KINDS[text] == 1)
     spaced = np.empty(len(text) + 2 * marks + len(bounds) + PADDING, np.uint8)
     begins = np.empty_like(bounds)
@@ -262,8 +282,7 @@ def _spaced(captions: pa.Array) -> tuple[Bytes, Longs]:
     return spaced, begins
 
 
-def _bytes_of(texts: pa.StringArray) -> tuple[Bytes, Longs]:
-    """The bytes of all texts, and where each begins in them, and the last ends."""
-    offsets = np.frombuffer(texts.buffers()[1], np.int32)[texts.offset :][: len(texts) + 1]
-    bounds = offsets.astype(np.int64) if len(offsets) else np.zeros(1, np.int64)
-    return lexicon.joined(texts), bounds - bounds[0]
+def _padded(texts: pa.StringArray) -> tuple[Bytes, Longs]:
+    """Texts with a space behind each as the compiled loops take them, and their bounds."""
+    text, bounds = bounded(texts)
+    return np.concatenate([text, np.full(PADDING, ord(" "), np.uint8)]), bounds

@@ -82,6 +82,37 @@ def lay(keys: Words, infos: Ints, words: int, table: Words, passes: Words) -> No
         passes[bit >> np.uint64(6)] |= np.uint64(1) << (bit & np.uint64(63))
 
 
+def fits(
+    heads: Words, ends: Ints, letters: Bytes, table: Words, passes: Words, queries: int
+) -> bool:
+    """Whether `search` comes to an end with these arrays and reads nothing outside of them."""
+    words = len(ends) - 1
+    slots = [len(array) // 2 for array in (heads, table)]
+    has_right_lengths = (
+        words >= 0
+        and len(passes) == 1 << FILTER_BITS - 6
+        and all(slot and slot & slot - 1 == 0 for slot in slots)
+        and all(2 * slot == len(array) for slot, array in zip(slots, (heads, table), strict=True))
+    )
+    if not has_right_lengths:
+        return False
+    entries, values = heads[1::2], table[1::2]
+    numbers = np.sort(entries[entries != 0] & np.uint64(NUMBER))
+    infos = np.concatenate([entries, values]) >> np.uint64(32)
+    found = np.sort(infos[infos > 1] >> np.uint64(1))
+    return bool(
+        ends[0] == 0
+        and (np.diff(ends) >= 0).all()
+        and ends[-1] <= len(letters)
+        # A search that finds nothing ends at a free slot.
+        and len(numbers) < slots[0]
+        and np.count_nonzero(values) < slots[1]
+        and np.array_equal(numbers, np.arange(1, words + 1))
+        and len(found) == queries
+        and np.array_equal(found, np.arange(1, len(found) + 1))
+    )
+
+
 @kernel
 def _bit(key: int) -> int:
     return np.uint64(key) * np.uint64(GOLDEN) >> np.uint64(64 - FILTER_BITS)

@@ -155,6 +155,14 @@ def test_a_query_that_the_list_has_not_is_refused(query: int) -> None:
         claiming.claims(batch, claiming.Rule(QUERIES, 0))
 
 
+def test_the_cuts_of_another_list_of_queries_are_refused() -> None:
+    lists = pa.array([[3]], pa.list_(pa.int32()))
+    batch = pa.record_batch({"pair_id": ["0" * 32], "query_ids": lists})
+    rule = claiming.Rule(QUERIES, 0)
+    with pytest.raises(BadInput, match=r"cuts of 3 queries, .* has 4: run `wit draw --again`"):
+        claiming.kept(claiming.claims(batch, rule), rule, cutting.everything(QUERIES - 1))
+
+
 # -- the caps ------------------------------------------------------------------------------
 
 
@@ -234,7 +242,7 @@ def test_drawing_again_after_failures_equals_balancing_after_the_download(
         arrived = {name: pairs[name] for name in fetched & alive}
         there = _parts(tmp_path / f"arrived{len(rounds)}", arrived, IMAGES)
         have = stage.arrivals(spark, there, pool, settings, drawn.cut)
-        targets = stage.further(drawn, pool, have, CAP)
+        targets = stage.further(drawn, have, CAP)
         if (targets == drawn.targets).all():
             break
         drawn, got = _draw(
@@ -287,6 +295,42 @@ def test_kept_pairs_have_the_columns_of_their_table(spark: SparkSession, tmp_pat
     _balanced(spark, tmp_path, CROWDED, SETTINGS)
     file = sorted((tmp_path / "out3").glob("*.parquet"))[0]
     assert pq.read_schema(file).names == BALANCED.names
+
+
+def test_a_query_of_which_all_is_drawn_asks_for_no_further_draw(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    # Of the crowded query's pairs it has those alone that have no rarer one.
+    pairs = _named([[0, 1] if i % 3 else [0] for i in range(60)] + [[1]] * 20)
+    pool = np.array([60, 60, 0, 0])
+    settings = SETTINGS.model_copy(update={"semantics": "rarest", "max_pairs_per_query": 50})
+    todo = _parts(tmp_path / "matched", pairs, MATCHED)
+    drawn, _ = _draw(spark, tmp_path / "drawn", todo, pool, settings)
+    assert drawn.sizes.tolist() == [60, 20, 0, 0]
+    have = np.array([40, 20, 0, 0])
+    assert stage.further(drawn, have, 50).tolist() == [60, 20, 0, 0]
+
+
+def test_bernoulli_keeps_the_cap_on_average_after_a_further_draw_too(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    pairs = _named([[0] for _ in range(9000)])
+    settings = SETTINGS.model_copy(
+        update={"semantics": "bernoulli", "max_pairs_per_query": 1000, "headroom": 1.0}
+    )
+    pool, todo = _pool(pairs), _parts(tmp_path / "matched", pairs, MATCHED)
+    drawn, got = _draw(spark, tmp_path / "draw0", todo, pool, settings)
+    targets = np.array([4000, 0, 0, 0])
+    drawn, more = _draw(
+        spark, tmp_path / "draw1", todo, pool, settings, targets=targets, before=drawn.cut
+    )
+    arrived = {name: ids for name, ids in {**got, **more}.items() if int(name[:4], 16) % 2}
+    there = _parts(tmp_path / "arrived", arrived, IMAGES)
+    (tmp_path / "kept").mkdir()
+    told, _ = stage.balance(
+        spark, there, pool, settings, str(tmp_path / "kept"), targets=drawn.targets
+    )
+    assert abs(told.per_query[0] - 1000) < 4 * 1000**0.5
 
 
 @pytest.mark.parametrize("alive", [1.0, 0.6])

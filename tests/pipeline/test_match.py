@@ -1,6 +1,7 @@
 """pipeline.match"""
 
 import hashlib
+import json
 import os
 from itertools import pairwise
 from pathlib import Path
@@ -16,6 +17,7 @@ from pyspark.sql import SparkSession
 
 from pipeline.errors import BadInput
 from pipeline.match import REASONS, QueryIndex, Semantics, folding, match, match_part
+from pipeline.match.index import pieces
 from pipeline.parts import parts
 from pipeline.schemas import CANDIDATES, MATCHED
 from pipeline.text import fold, normalise, tokens
@@ -273,6 +275,28 @@ def test_a_caption_of_a_megabyte_is_matched_whole() -> None:
     assert found.to_pylist() == [[150_000, 150_001, 150_002], [], [149_999], [], [150_000]]
 
 
+def test_captions_are_folded_some_at_a_time_whatever_their_sizes() -> None:
+    sizes = [0, 5_000_000, 1, 4_000_000, 194_304, 1, 0, 3_000_000, 3_000_000, 0]
+    words = [f"w{n}" for n in range(len(sizes))]
+    texts = [f"{word:<{max(size, 2)}}" for word, size in zip(words, sizes, strict=True)]
+    captions = pa.array(["before", None, *texts, "behind"], pa.string())[1:-1]
+    found = list(pieces(captions))
+    assert [text for piece in found for text in piece.to_pylist()] == ["", *texts]
+    assert [len(piece) for piece in found] == [2, 1, 2, 4, 2]
+    assert QueryIndex.build(words).match(captions).to_pylist() == [
+        [],
+        *([n] for n in range(len(sizes))),
+    ]
+
+
+def test_a_caption_that_is_none_by_its_size_is_refused() -> None:
+    letters = pa.py_buffer(bytes((1 << 27) + 1))
+    bounds = pa.py_buffer(np.array([0, 0, len(letters)], np.int32))
+    captions = pa.StringArray.from_buffers(2, bounds, letters)
+    with pytest.raises(BadInput, match="caption 1 has 134,217,729 bytes"):
+        QueryIndex.build(["a"]).match(captions)
+
+
 def test_a_query_that_never_occurs_is_never_found() -> None:
     found = QueryIndex.build(["red", "unheard of"]).match(pa.array(["red, unheard, of"] * 100))
     assert found.to_pylist() == [[0, 1]] * 100
@@ -405,6 +429,86 @@ def test_a_file_that_is_no_whole_index_is_refused(tmp_path: Path, spoil: Any) ->
     (tmp_path / "other").write_bytes(spoil((tmp_path / "index").read_bytes()))
     with pytest.raises(BadInput, match=r"other is no query index .*QueryIndex\.save"):
         QueryIndex.load(tmp_path / "other")
+
+
+def _told(change: Any) -> Any:
+    """Another head, of the same length as far as it can be."""
+
+    def spoil(raw: bytes) -> bytes:
+        begin = raw.index(b"\n") + 1
+        end = raw.index(b"\n", begin) + 1
+        told = json.loads(raw[begin:end])
+        change(told)
+        line = json.dumps(told).encode()
+        return raw[:begin] + line + b" " * (-(begin + len(line) + 1) % 64) + b"\n" + raw[end:]
+
+    return spoil
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda told: told.update(queries=float("inf")),
+        lambda told: told.update(queries=10**30),
+        lambda told: told.update(queries=4.5),
+        lambda told: told.update(queries="4"),
+        lambda told: told.update(bytes=float("nan")),
+        lambda told: told.update(semantics=["tokens"]),
+        lambda told: told.update(arrays=[]),
+        lambda told: told["arrays"].update(heads=[0, 10**30]),
+        lambda told: told["arrays"].update(heads=[10**30, 1]),
+        lambda told: told["arrays"].update(heads=[-64, 32]),
+        lambda told: told["arrays"]["passes"].__setitem__(1, -1),
+        lambda told: told["arrays"].pop("ends"),
+    ],
+)
+def test_numbers_of_a_head_that_there_cannot_be_are_refused(tmp_path: Path, change: Any) -> None:
+    QueryIndex.build(_LISTED).save(tmp_path / "index")
+    (tmp_path / "other").write_bytes(_told(change)((tmp_path / "index").read_bytes()))
+    with pytest.raises(BadInput, match="other is no query index"):
+        QueryIndex.load(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("queries", lambda _: -1),
+        ("queries", lambda _: 1 << 60),
+        ("queries", lambda queries: queries - 1),
+        ("semantics", lambda _: "words"),
+        ("heads", lambda heads: heads[:6]),
+        ("heads", lambda heads: heads[:0]),
+        ("heads", lambda heads: np.where(heads == 0, heads[1::2].max(), heads)),
+        ("heads", lambda heads: np.where(heads == heads[1::2].max(), heads + 7, heads)),
+        ("ends", lambda ends: ends + 1),
+        ("ends", lambda ends: ends[::-1]),
+        ("ends", lambda ends: ends * 1000),
+        ("ends", lambda ends: ends[:0]),
+        ("letters", lambda letters: letters[:3]),
+        ("table", lambda table: table[:-1]),
+        ("table", lambda table: np.where(table == 0, 1, table)),
+        ("table", lambda table: table | 1 << 60),
+        ("passes", lambda passes: passes[:1]),
+    ],
+)
+def test_arrays_that_search_would_read_beyond_are_refused_even_with_their_own_digest(
+    tmp_path: Path, name: str, change: Any
+) -> None:
+    index = QueryIndex.build(_LISTED)
+    told = {**index._arrays._asdict(), "queries": index.size, "semantics": index.semantics}
+    told[name] = change(told[name])
+    if isinstance(told[name], np.ndarray):
+        told[name] = np.ascontiguousarray(told[name], index._arrays._asdict()[name].dtype)
+    semantics, queries = told.pop("semantics"), told.pop("queries")
+    QueryIndex(type(index._arrays)(**told), queries, semantics).save(tmp_path / "other")
+    with pytest.raises(BadInput, match=r"other is no query index .*do not fit each other"):
+        QueryIndex.load(tmp_path / "other")
+
+
+def test_a_path_that_is_no_file_is_no_index(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing"):
+        with pytest.raises(BadInput, match=f"{path} is no query index"):
+            QueryIndex.load(path)
 
 
 # -- real captions -------------------------------------------------------------------------

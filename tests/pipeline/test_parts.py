@@ -1,6 +1,7 @@
 """pipeline.parts"""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
 
@@ -125,6 +126,50 @@ def test_what_killed_writers_left_is_cleared_and_nothing_else(tmp_path: Path) ->
         "_manifest.json",
         "part-000001.parquet",
     ]
+
+
+def test_two_who_clear_a_folder_at_a_time_do_not_stumble_over_each_other(tmp_path: Path) -> None:
+    for number in range(3000):
+        (tmp_path / f".part-{number}").touch()
+    with ThreadPoolExecutor(4) as pool:
+        for _ in pool.map(parts.clear_staged, [tmp_path] * 4):
+            pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_attempts_of_one_task_at_a_time_leave_one_whole_file(tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        for rows in pool.map(
+            lambda _: parts.write(str(tmp_path), 0, _SCHEMA, _batches([1000] * 300)), range(4)
+        ):
+            assert rows == 300_000
+    assert [file.name for file in tmp_path.iterdir()] == ["part-000000.parquet"]
+    assert pq.read_table(tmp_path / "part-000000.parquet").equals(_table(0, 300_000))
+
+
+def test_long_captions_make_row_groups_of_fewer_rows(tmp_path: Path) -> None:
+    letters = pa.py_buffer(b"a" * (1 << 25))
+    bounds = pa.py_buffer(np.array([0, 1 << 25], np.int32))
+    name = pa.StringArray.from_buffers(1, bounds, letters)
+    batch = pa.RecordBatch.from_arrays([pa.array([7]), name], schema=_SCHEMA)
+    parts.write(str(tmp_path), 0, _SCHEMA, [batch] * 20)
+    footer = pq.read_metadata(tmp_path / "part-000000.parquet")
+    assert [footer.row_group(group).num_rows for group in range(footer.num_row_groups)] == [8, 8, 4]
+
+
+def test_a_tally_counts_every_query_of_a_long_list(spark: SparkSession, tmp_path: Path) -> None:
+    todo = parts.parts([_file(tmp_path / "table", 40, 4)], rows=8)
+    queries = 10_001
+
+    def work(part: Part) -> Tally:
+        per_query = np.zeros(queries, np.int64)
+        per_query[part.number :: 7] = 1 + part.number
+        return Tally({f"part {part.number}": 2**40, "all": 1, "none": 0}, per_query)
+
+    told = parts.tally(spark, todo, work, queries)
+    tallies = [work(part) for part in todo]
+    assert told.per_query.tolist() == sum(tally.per_query for tally in tallies).tolist()
+    assert told.counts == {"all": 5, "none": 0, **{f"part {n}": 2**40 for n in range(5)}}
 
 
 def test_a_tally_is_the_sum_of_all_parts_and_their_files_do_not_depend_on_who_writes(
