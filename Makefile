@@ -8,10 +8,10 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test demo real bench-walk bench-queries bench-crawl bench-match bench-balance docs clean
+.PHONY: help setup java check test demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates docs clean
 
 help: ## This list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: $(VENV)/.done ## Set up the environment in .venv
 
@@ -50,8 +50,14 @@ bench-queries: setup java ## Wikitext and counts beside their peers: make bench-
 	@test -n "$(DATA)" || { echo "make bench-queries needs excerpts of Wikipedia: make bench-queries DATA=path" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.queries $(DATA)
 
-bench-crawl bench-match bench-balance: setup java
-	@test -n "$(DATA)" || { echo "make $@ needs a folder of real sources: make $@ DATA=path" >&2; exit 2; }
+bench-crawl: setup ## Web archives and tables to links, WAT beside warcio
+	$(BIN)/python -m benchmarks.crawl
+
+bench-match: ## Captions matched, beside pyahocorasick and Spark: make bench-match DATA=folder
+bench-balance: ## The caps' cut, beside a window in Spark: make bench-balance DATA=folder
+bench-candidates: ## Ten million candidates, memory and CPU: make bench-candidates DATA=folder
+bench-match bench-balance bench-candidates: setup java
+	@test -n "$(DATA)" || { echo "make $@ needs a folder of real captions: make $@ DATA=path" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.$(@:bench-%=%) $(DATA)
 
 docs: setup ## Write docs/settings.md from the settings

@@ -29,6 +29,7 @@ def summary(run: Run) -> dict[str, Any]:
     steps = _steps(run, queries.num_rows)
     matched = steps["matched"]
     last, in_the_end = list(steps.items())[-1]
+    shown = [name for name in steps if name in ("matched", "drawn", last)]
     cap = run.settings.balance.max_pairs_per_query
     is_crowded = matched > cap
     total = max(int(matched.sum()), 1)
@@ -42,7 +43,7 @@ def summary(run: Run) -> dict[str, Any]:
         "matches": int(matched.sum()),
         "matches_over_cap": int(matched[is_crowded].sum()) / total,
         "steps": list(steps),
-        "picture": pictures.coverage({name: steps[name] for name in {"matched": 0, last: 0}}, cap),
+        "picture": pictures.coverage({name: steps[name] for name in shown}, cap),
         "crowded": [
             {"query": queries["query"][int(place)].as_py(), "counts": _at(steps, place)}
             for place in crowded
@@ -72,7 +73,7 @@ def _steps(run: Run, queries: int) -> dict[str, Longs]:
 def _input(name: str, told: dict[str, int]) -> dict[str, Any]:
     """What one input gave: its links, and what became of them before equal pairs met."""
     dropped = {reason: count for reason, count in told.items() if reason not in ("links", "fit")}
-    ordered = sorted(dropped.items(), key=lambda entry: -entry[1])
+    ordered = sorted(dropped.items(), key=lambda pair: -pair[1])
     return {"name": name, "links": told["links"], "fit": told.get("fit", 0), "dropped": ordered}
 
 

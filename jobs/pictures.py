@@ -17,13 +17,14 @@ from jobs.run import Run
 from pipeline.fingerprint import read_image
 
 _INK, _ACCENT, _PALE = "#22303c", "#1f77b4", "#b9d3e8"
+_BETWEEN = "#e0a458"
 _STYLE: Any = {
     "axes.edgecolor": _INK,
     "axes.spines.right": False,
     "axes.spines.top": False,
     "font.size": 9,
     "svg.fonttype": "none",
-    # Ids inside the SVG are drawn from this, so that equal data give equal bytes.
+    # Ids inside the SVG are drawn from this, so that equal numbers give equal bytes.
     "svg.hashsalt": "webimagetext",
 }
 
@@ -72,11 +73,11 @@ _CURVE_POINTS = 400
 
 
 def coverage(steps: Mapping[str, npt.NDArray[np.int64]], cap: int) -> str:
-    """Pairs per query at some steps, the crowded queries first."""
-    colours = (_PALE, _ACCENT)
+    """Pairs per query at up to three steps, the crowded queries first."""
+    colours = (_PALE, _BETWEEN, _ACCENT)[-len(steps) :]
     with mpl.rc_context(_STYLE):
         figure, axes = _axes(8.5, 3.6)
-        for (label, counts), colour in zip(steps.items(), colours, strict=False):
+        for (label, counts), colour in zip(steps.items(), colours, strict=True):
             curve = np.sort(counts[counts > 0])[::-1]
             # Every rank of the head, and as many of the tail as a reader can tell apart.
             ranks = np.unique(np.geomspace(1, max(len(curve), 1), _CURVE_POINTS).astype(np.int64))
@@ -101,10 +102,10 @@ def curve(steps: Sequence[int], values: Sequence[float], *, label: str) -> str:
         return _svg(figure)
 
 
-def thumbnail(data: bytes, side: int = 128) -> str | None:
+def thumbnail(body: bytes, side: int = 128) -> str | None:
     """An image, shrunk, as a data address; None where it cannot be decoded."""
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(body)) as image:
             small = image.convert("RGB")
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return None
@@ -128,6 +129,6 @@ def downloaded(run: Run, pair_ids: list[str]) -> dict[str, Downloaded]:
     for file in run.files("images") if pair_ids else []:
         rows = pq.read_table(file, columns=columns, filters=[("pair_id", "in", pair_ids)])
         for row in rows.to_pylist():
-            data = read_image(str(run.path("images")), row)
-            found[row["pair_id"]] = Downloaded(thumbnail(data), row["caption"])
+            body = read_image(str(run.path("images")), row)
+            found[row["pair_id"]] = Downloaded(thumbnail(body), row["caption"])
     return found

@@ -137,13 +137,13 @@ class MatchSettings(_Closed):
 
 
 class BalanceSettings(_Closed):
-    max_pairs_per_query: int = Field(default=20_000, gt=0)
+    max_pairs_per_query: int = Field(default=20_000, gt=0, le=2**31 - 1)
     """CLIP, section 2.2."""
     semantics: Literal["union", "bernoulli", "rarest"] = "union"
     """Which pairs a cap keeps. `union`: a sample for each query, at most the cap, and all samples
     together. `bernoulli`: each of a query's pairs with the chance of cap to pairs, so that the cap
     holds on average (MetaCLIP). `rarest`: a pair counts for the rarest of its queries alone."""
-    headroom: float = Field(default=1.6, ge=1.0)
+    headroom: float = Field(default=1.6, ge=1.0, le=1000.0)
     """How many times the cap is drawn for download: about 62% of old links are alive."""
     pairs_per_raw_shard: int = Field(default=10_000, gt=0)
     """Pairs of one download task, on average."""

@@ -125,16 +125,17 @@ def imagenet(data: Path, rng: random.Random) -> Iterator[Picture]:
             yield Picture(name, image, (rng.choice(_IMAGENET).format(labels[name]),))
 
 
-def real_captions(data: Path, limit: int, seed: int) -> list[RealCaption]:
-    """A sample of the captions: as many from each file, chosen by a hash of their ids."""
+def real_captions(data: Path, limit: int | None, seed: int) -> Iterator[RealCaption]:
+    """The captions; or a sample of so many, as many from each file, chosen by a hash of their ids."""
     folder = needed(data, "captions")
     files = sorted(folder.glob("*.parquet"))
     if not files:
         raise BadInput(f"{folder} holds no parquet file: give a folder of data with captions")
-    return [caption for file in files for caption in _sampled(file, limit // len(files), seed)]
+    for file in files:
+        yield from _sampled(file, None if limit is None else limit // len(files), seed)
 
 
-def _sampled(file: Path, count: int, seed: int) -> Iterator[RealCaption]:
+def _sampled(file: Path, count: int | None, seed: int) -> Iterator[RealCaption]:
     try:
         table = pq.read_table(file)
         ids, texts = table["id"].to_pylist(), table["text"].to_pylist()
@@ -146,7 +147,7 @@ def _sampled(file: Path, count: int, seed: int) -> Iterator[RealCaption]:
         for name in ("url", "http_status", "content_type")
     )
     chosen = heapq.nsmallest(
-        count,
+        len(ids) if count is None else count,
         (row for row in range(len(ids)) if texts[row]),
         key=lambda n: _md5(f"{seed}:{ids[n]}"),
     )

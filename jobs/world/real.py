@@ -46,7 +46,7 @@ def make_real(
     data: Path,
     port: int = PORT + 1,
     *,
-    captions_limit: int = 20_000,
+    captions_limit: int | None = None,
     wordnet: Path = WORDNET,
     seed: int = 0,
 ) -> World:
@@ -143,8 +143,8 @@ tables = [
 ]
 
 [balance]
-max_pairs_per_query = 1000
-pairs_per_raw_shard = 2000
+max_pairs_per_query = 100
+pairs_per_raw_shard = 5000
 
 [download]
 threads = 32

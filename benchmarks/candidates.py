@@ -1,0 +1,177 @@
+"""Candidates: ten million of them from ingest to balance, each stage with all of its processes.
+
+There is no peer. Every stage is a command of its own, as on a laptop. What is told is the most
+memory that its driver, the JVM and the Python workers had at one time, each page that they share
+counted once, and the CPU seconds of all of them.
+"""
+
+import contextlib
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from benchmarks import captions
+from benchmarks.form import Figure, publish
+from jobs import walk
+from jobs.run import Ledger, Run
+from pipeline.schemas import TABLES
+
+_MILLIONS, _MILLION = 10, 1_000_000
+_GOAL_GB = 4.0
+_SECONDS = 0.5
+"""Between two looks at the processes."""
+_STAGES = ("derive", "ingest", "match", "draw", "balance")
+
+
+def main(data: Path) -> None:
+    """Build with the captions and excerpts in `data` and publish."""
+    if not (data / "captions").is_dir():
+        print(f"{data} holds no captions: bench-candidates is skipped")
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _candidates(folder / "tables", captions.captions(data, _MILLION))
+        config, root = folder / "candidates.toml", folder / "run"
+        config.write_text(_toml(data.resolve(), folder / "tables"))
+        costs = {}
+        for verb in ("derive", "ingest", "match", "draw"):
+            command = ["jobs", verb, "--config", str(config), "--run", str(root)]
+            costs[verb] = _cost([sys.executable, "-m", *command])
+        run = Run.open(root, None, [])
+        _arrive(run)
+        costs["balance"] = _cost([sys.executable, "-m", "benchmarks.candidates", str(root)])
+        rows = {
+            verb: run.rows(table)
+            for verb, table in (("ingest", "candidates"), ("match", "matched"), ("draw", "drawn"))
+        }
+        kept = run.rows("balanced")
+    publish("candidates", [*_figures(costs, rows), Figure("balance: pairs kept", kept, "pairs")])
+
+
+def _figures(costs: dict[str, "_Cost"], rows: dict[str, int]) -> list[Figure]:
+    """All but derive's, whose cost is that of its dumps; a stage reads what the last one wrote."""
+    came_in = dict(zip(costs, [0, _MILLIONS * _MILLION, *rows.values()], strict=True))
+    figures = []
+    for verb, cost in list(costs.items())[1:]:
+        rate = came_in[verb] / cost.seconds
+        figures += [
+            Figure(f"{verb}: peak memory", cost.peak / 1e9, "GB", goal=_GOAL_GB, at_most=True),
+            Figure(f"{verb}: rows that come in", rate, "rows/CPU-s"),
+        ]
+    return figures
+
+
+def _balance(root: Path) -> None:
+    """The stage alone: the tables that it reads are ours."""
+    stage = next(stage for stage in walk.STAGES if stage.verb == "balance")
+    stage.make(Run.open(root, None, []))
+
+
+def _candidates(folder: Path, texts: pa.StringArray) -> None:
+    """Ten tables of a million captions, each at other addresses."""
+    folder.mkdir()
+    for number in range(_MILLIONS):
+        order = np.random.default_rng(number).permutation(len(texts))
+        rng = random.Random(number)
+        urls = [
+            f"https://site-{rng.getrandbits(16)}.example/{rng.getrandbits(64):x}.jpg" for _ in order
+        ]
+        table = pa.table({"url": urls, "caption": texts.take(pa.array(order))})
+        pq.write_table(table, folder / f"{number}.parquet", compression="zstd")
+
+
+def _toml(data: Path, tables: Path) -> str:
+    dumps = sorted(str(file) for file in (data / "wiki").glob("enwiki-2*-pages-articles.xml.bz2"))
+    wordnet = f"wordnet = {json.dumps(str(captions.WORDNET))}" if captions.WORDNET.is_dir() else ""
+    return f"""\
+[spark]
+driver_memory = "2g"
+partitions = 64
+
+[derive]
+dumps = {json.dumps(dumps)}
+min_word_count = 1
+min_bigram_count = 2
+{wordnet}
+
+[ingest]
+tables = [{{path = {json.dumps(str(tables))}}}]
+
+[balance]
+max_pairs_per_query = 20_000
+"""
+
+
+def _arrive(run: Run) -> None:
+    """The tables of a download in which every link was alive and no image repeats."""
+    files = run.files("drawn")
+    for verb, table in (("download", "images"), ("dedup", "deduped")):
+        schema = TABLES[table].schema
+        with run.stage(verb, {}, {}):
+            folder = run.begin(table)
+            rows = 0
+            for file in files:
+                drawn = pq.ParquetFile(file).read()
+                rows += drawn.num_rows
+                columns = [_column(drawn, field) for field in schema]
+                pq.write_table(pa.table(columns, schema=schema), folder / file.name)
+            run.finish(table, Ledger(rows, rows))
+
+
+def _column(drawn: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
+    """The column as it is drawn, or a hash of the pair's name for one that the download adds."""
+    if field.name in drawn.column_names:
+        return drawn[field.name]
+    if field.name == "status":
+        return pa.array(["success"] * drawn.num_rows)
+    if field.name == "sha256":
+        return pc.binary_join_element_wise(drawn["pair_id"], drawn["pair_id"], "")
+    if pa.types.is_integer(field.type):
+        return pa.array(np.full(drawn.num_rows, 256), field.type)
+    return pa.nulls(drawn.num_rows, field.type)
+
+
+class _Cost(NamedTuple):
+    peak: int
+    """Bytes of all processes together."""
+    seconds: float
+    """Of their CPUs."""
+
+
+def _cost(command: list[str]) -> _Cost:
+    """What a command and all that it starts take."""
+    process = subprocess.Popen(command)
+    peak, seconds = 0, dict[int, float]()
+    while process.poll() is None:
+        together = 0
+        for one in _tree(process.pid):
+            with contextlib.suppress(psutil.Error):
+                together += one.memory_full_info().pss
+                seconds[one.pid] = sum(one.cpu_times()[:2])
+        peak = max(peak, together)
+        time.sleep(_SECONDS)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return _Cost(peak, sum(seconds.values()))
+
+
+def _tree(pid: int) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    return []
+
+
+if __name__ == "__main__":
+    given = Path(sys.argv[1])
+    _balance(given) if (given / "run.toml").is_file() else main(given)
