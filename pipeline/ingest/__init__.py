@@ -6,7 +6,6 @@ writes  candidates
 
 from collections import Counter
 from collections.abc import Iterator
-from functools import reduce
 from typing import Any
 
 import pyarrow as pa
@@ -14,10 +13,8 @@ from pyspark import Accumulator, AccumulatorParam, TaskContext
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from pipeline.errors import BadInput
-from pipeline.ingest import blocklists, clean, quality
-from pipeline.ingest.crawls import crawl_links
-from pipeline.ingest.tables import table_links
+from pipeline.ingest import blocklists, clean, quality, sources
+from pipeline.ingest.rows import Part
 from pipeline.schemas import CANDIDATES
 from pipeline.settings import IngestSettings
 
@@ -57,37 +54,29 @@ def ingest(spark: SparkSession, settings: IngestSettings) -> tuple[DataFrame, Pe
     Raises BadInput when there is no source, one is missing or lacks its columns, or a blocklist
     or the filter model cannot be read.
     """
-    sources = _sources(spark, settings)
+    parts = sources.sources_of(spark, settings)
     blocklists.load(settings)
     quality.model_of(settings)
-    links = reduce(
-        DataFrame.unionByName,
-        [frame.withColumn("source", F.lit(place)) for place, (_, frame) in enumerate(sources)],
-    )
-    found = _SourceCounts([name for name, _ in sources])
+    found = _SourceCounts(list(parts))
     told: Accumulator[Any] = spark.sparkContext.accumulator({}, found)
 
     def clean_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         return _clean_batches(batches, settings, told)
 
-    rows = links.mapInArrow(clean_batches, _ROWS_DDL)
+    def clean_parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return clean_batches(sources.read(batches))
+
+    todo: dict[bool, list[tuple[int, Part]]] = {False: [], True: []}
+    for place, some in enumerate(parts.values()):
+        for part in some:
+            todo[sources.is_large(part)].append((place, part))
+    rows = sources.tasks(spark, todo[False]).mapInArrow(clean_parts, _ROWS_DDL)
+    if todo[True]:
+        links = sources.tasks(spark, todo[True]).mapInArrow(sources.read, sources.LINKS_DDL)
+        shared = links.repartition("url", "caption")
+        rows = rows.unionByName(shared.mapInArrow(clean_batches, _ROWS_DDL))
     rows = _one_caption(_each_pair_once(rows), settings)
     return rows.select(*CANDIDATES.names, "dropped_for", "rows"), found.sums
-
-
-def _sources(spark: SparkSession, settings: IngestSettings) -> list[tuple[str, DataFrame]]:
-    """The links of each source, under its name in the counts."""
-    found = [(source.path, table_links(spark, source)) for source in settings.tables]
-    if settings.wats:
-        found.append(("ingest.wats", crawl_links(spark, settings.wats, [])))
-    if settings.warcs:
-        found.append(("ingest.warcs", crawl_links(spark, [], settings.warcs)))
-    if not found:
-        raise BadInput(
-            "ingest: no source: name `ingest.wats`, `ingest.warcs` or `ingest.tables` in the "
-            "settings"
-        )
-    return found
 
 
 # -- cleaning ------------------------------------------------------------------------------

@@ -137,7 +137,7 @@ class _Member:
             held: list[bytes] = []
             size = 0
             # A member of a page is held until its checksum is known.
-            while size < _PIECE and not inflate.eof:
+            while size < _PIECE:
                 try:
                     held.append(inflate.decompress(self.rest, _PIECE - size))
                 except zlib_ng.error as error:
@@ -149,9 +149,11 @@ class _Member:
                     break
                 size += len(held[-1])
                 self.rest = inflate.unconsumed_tail
-                if not self.rest and size < _PIECE and not inflate.eof:
+                if inflate.eof:
+                    break
+                before = inflate.copy()
+                if not self.rest and size < _PIECE:
                     self.rest = self._stream.read(_BLOCK)
-                    before = inflate.copy()
                     if not self.rest:
                         self.is_broken = True
                         break

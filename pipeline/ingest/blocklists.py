@@ -19,9 +19,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.errors import BadInput
-from pipeline.ingest.arrays import bytes_of
 from pipeline.ingest.urls import clean_host, clean_url, without_tracking
 from pipeline.kernels import FNV_BASIS, FNV_PRIME, Bytes, kernel
+from pipeline.lexicon import bounded
 from pipeline.settings import IngestSettings
 from pipeline.text import normalise
 
@@ -34,6 +34,7 @@ _MAX_WORDS = 32
 """Of a phrase: for each word of a caption so many are looked at."""
 
 Hashes = npt.NDArray[np.uint64]
+Bounds = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 Number = Any
 """Of the width that a kernel's arithmetic makes it."""
@@ -110,7 +111,7 @@ def _read(
         while some := list(islice(lines, _LINES)):
             texts = pa.array(some, pa.string())
             hashes = np.empty(len(texts), np.uint64)
-            _hash_all(*bytes_of(texts), hashes)
+            _hash_all(*bounded(texts), hashes)
             found.append(hashes)
     return np.unique(np.concatenate(found))
 
@@ -163,7 +164,7 @@ def _phrase(line: str) -> str | None:
 def _masked(look: Callable[..., None], texts: pa.StringArray, listed: Hashes) -> Mask:
     found = np.zeros(len(texts), np.bool_)
     if len(listed) and len(texts):
-        look(*bytes_of(texts), listed, found)
+        look(*bounded(texts), listed, found)
     return found
 
 
@@ -189,7 +190,7 @@ def _is_in(listed: Hashes, value: Number) -> bool:
 
 
 @kernel
-def _hash_all(letters: Bytes, bounds: npt.NDArray[np.int32], hashes: Hashes) -> None:
+def _hash_all(letters: Bytes, bounds: Bounds, hashes: Hashes) -> None:
     for row in range(len(hashes)):
         value = np.uint64(FNV_BASIS)
         for place in range(bounds[row + 1] - 1, bounds[row] - 1, -1):
@@ -198,7 +199,7 @@ def _hash_all(letters: Bytes, bounds: npt.NDArray[np.int32], hashes: Hashes) -> 
 
 
 @kernel
-def _texts_in(letters: Bytes, bounds: npt.NDArray[np.int32], listed: Hashes, found: Mask) -> None:
+def _texts_in(letters: Bytes, bounds: Bounds, listed: Hashes, found: Mask) -> None:
     for row in range(len(found)):
         value = np.uint64(FNV_BASIS)
         for place in range(bounds[row + 1] - 1, bounds[row] - 1, -1):
@@ -207,7 +208,7 @@ def _texts_in(letters: Bytes, bounds: npt.NDArray[np.int32], listed: Hashes, fou
 
 
 @kernel
-def _hosts_in(letters: Bytes, bounds: npt.NDArray[np.int32], listed: Hashes, found: Mask) -> None:
+def _hosts_in(letters: Bytes, bounds: Bounds, listed: Hashes, found: Mask) -> None:
     for row in range(len(found)):
         begin = bounds[row]
         while letters[begin] != 47:  # the slashes of https://
@@ -233,7 +234,7 @@ def _hosts_in(letters: Bytes, bounds: npt.NDArray[np.int32], listed: Hashes, fou
 
 
 @kernel
-def _phrases_in(letters: Bytes, bounds: npt.NDArray[np.int32], listed: Hashes, found: Mask) -> None:
+def _phrases_in(letters: Bytes, bounds: Bounds, listed: Hashes, found: Mask) -> None:
     for row in range(len(found)):
         begin = bounds[row]
         end = bounds[row + 1]

@@ -95,7 +95,10 @@ def clean_links(
     url, of_urls = urls.clean_urls(rows.column("url"), settings.max_url_chars)
     caption, of_captions = captions.clean_captions(rows.column("caption"), settings)
     of_captions = np.where(of_captions > 0, of_captions + len(urls.REASONS), 0)
-    rows.put(url=url, caption=caption)
+    page = rows.column("page_url")
+    # Nobody checks it, and each pair of a page repeats it.
+    is_long = pc.greater(pc.binary_length(page), settings.max_url_chars)
+    rows.put(url=url, caption=caption, page_url=pc.if_else(is_long, None, page))
     rows.drop(np.where(of_urls > 0, of_urls, of_captions))
 
     tracking = settings.tracking_parameters

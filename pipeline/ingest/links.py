@@ -33,18 +33,18 @@ class Link(NamedTuple):
 
     url: str | None
     caption: str | None
-    page_url: str | None
+    page_url: str | None = None
     reason: str | None = None
 
 
-UNREADABLE_RECORD = Link(None, None, None, "unreadable record")
+UNREADABLE_RECORD = Link(None, None, reason="unreadable record")
 """A record that is cut, or is not what it must be."""
-UNREADABLE_LINK = Link(None, None, None, "unreadable link")
+UNREADABLE_LINK = Link(None, None, reason="unreadable link")
 """One among the links of a record that is none."""
-UNREADABLE_FILE = Link(None, None, None, "unreadable file")
+UNREADABLE_FILE = Link(None, None, reason="unreadable file")
 """A place where a file is broken: what stood there is lost, and cannot be counted."""
 
-TOO_MANY = Link(None, None, None, "too many images")
+TOO_MANY = Link(None, None, reason="too many images")
 """An image of a page beyond MAX_IMAGES."""
 
 
@@ -55,7 +55,7 @@ def as_columns(links: Iterable[Link]) -> Iterator[list[Any]]:
     chars = 0
     for link in links:
         rows.append(link)
-        chars += len(link.url or "") + len(link.caption or "")
+        chars += sum(len(text) for text in link if text)
         if len(rows) == BATCH_ROWS or chars > BATCH_CHARS:
             yield list(zip(*rows, strict=True))
             rows, chars = [], 0

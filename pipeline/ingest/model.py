@@ -12,9 +12,9 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from pipeline.ingest import fasttext_file
-from pipeline.ingest.arrays import bytes_of
 from pipeline.ingest.ngrams import average_rows, features_of
 from pipeline.ingest.outputs import best_leaves, path_to, probabilities, score_leaf, tree_of
+from pipeline.lexicon import bounded
 
 Ints = npt.NDArray[np.int32]
 Floats = npt.NDArray[np.float32]
@@ -73,7 +73,7 @@ class Model:
         for begin in range(0, len(texts), size):
             some = texts.slice(begin, size)
             hidden: Any = np.zeros((len(some), self._rows.shape[1]), np.float32)
-            letters, bounds = bytes_of(some)
+            letters, bounds = bounded(some)
             longest = int(np.diff(bounds).max())
             average_rows(letters, bounds, *self._features, longest, self._rows, hidden)
             yield slice(begin, begin + len(some)), hidden

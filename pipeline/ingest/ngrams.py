@@ -160,7 +160,7 @@ def _is_gap(byte: Number) -> bool:
 @kernel
 def average_rows(
     texts: Bytes,
-    bounds: Ints,
+    bounds: Longs,
     slots: Ints,
     ends: Longs,
     letters: Bytes,

@@ -26,8 +26,12 @@ from pipeline.ingest.srcset import is_inline, largest
 _MAX_PAGE_BYTES = 5 << 20
 """Of a page, unpacked. Common Crawl cuts off at as much since 2025, and at 1 MiB before."""
 _MAX_HEADER_BYTES = 1 << 16
+_MAX_DEPTH = 512
+"""Of elements, as Blink has it. At an end tag the parser looks through all that are open."""
+_BITE_BYTES = 1 << 13
+"""Of a page, that the parser is given at a time: within it nothing bounds the depth."""
 
-_TOO_LONG = Link(None, None, None, "page too long")
+_TOO_LONG = Link(None, None, reason="page too long")
 
 
 def links_in_warc(path: str) -> Iterator[Link]:
@@ -233,20 +237,38 @@ def links_in_page(body: bytes, page_url: str, content_type: str = "") -> list[Li
     if not page.strip():
         return []
     images = _Images()
+    parser = _parser(images)
+    at = 0
     try:
-        # Of the parser only the tags are used: a tree costs time that grows with the square of
-        # attributes, and ends where elements lie too deep.
-        parser = etree.HTMLParser(encoding="utf-8", target=images, no_network=True)
-        etree.fromstring(page, parser)
+        while at < len(page):
+            end = at + _BITE_BYTES
+            end = max(page.rfind(b"<", at + 1, end), 0) or end
+            parser.feed(page[at:end])
+            at = end
+            if images.depth > _MAX_DEPTH:
+                # What is open is forgotten, and no image is lost: the next bite begins with a tag,
+                # or at worst with a `<` in some text.
+                parser.close()
+                parser = _parser(images)
+        parser.close()
     except etree.LxmlError:
         return [*images.links(page_url), UNREADABLE_RECORD]
     return images.links(page_url)
+
+
+def _parser(images: "_Images") -> etree.HTMLParser:
+    # Of the parser only the tags are used: a tree costs time that grows with the square of
+    # attributes.
+    images.depth = 0
+    return etree.HTMLParser(encoding="utf-8", target=images, no_network=True)
 
 
 class _Images:
     """What a parser finds of images, tag by tag."""
 
     def __init__(self) -> None:
+        self.depth = 0
+        """Of the elements that are open."""
         self._found: list[tuple[str | None, str | None]] = []
         self._base: str | None = None
         self._sources: list[str] | None = None
@@ -254,6 +276,7 @@ class _Images:
         self._beyond = 0
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        self.depth += 1
         if tag in ("img", "image"):
             # <image> is an old name of <img> (HTML, 13.2.6.4.7), and a shape of SVG, without src.
             if tag == "img" or "src" in attributes:
@@ -267,6 +290,7 @@ class _Images:
             self._sources += filter(None, map(attributes.get, ("srcset", "data-srcset")))
 
     def end(self, tag: str) -> None:
+        self.depth -= 1
         if tag == "picture":
             self._sources = None
 
@@ -279,6 +303,7 @@ class _Images:
             return
         caption = attributes.get("alt") or attributes.get("title")
         self._found.append((_address(attributes, self._sources), caption))
+        self._sources = None  # a <picture> shows one
 
     def links(self, page_url: str) -> list[Link]:
         origin = Origin(page_url, self._base)

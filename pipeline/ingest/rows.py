@@ -1,6 +1,7 @@
-"""Rows: what one part of a table's file holds, row by row.
+"""Rows: what one part of a source's file holds, row by row.
 
-reads   a parquet file, separated text (CSV, TSV) or JSON lines; text may be packed
+reads   a parquet file, separated text (CSV, TSV) or JSON lines; a WAT or WARC file; text and
+        archives may be packed
 """
 
 import codecs
@@ -9,6 +10,7 @@ import inspect
 import io
 import json
 from collections.abc import Generator, Iterator
+from operator import attrgetter
 from typing import Any, BinaryIO, cast
 
 import msgspec
@@ -16,14 +18,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import BadInput
-from pipeline.ingest.links import BATCH_CHARS, BATCH_ROWS, UNREADABLE_FILE, Link, as_columns
+from pipeline.ingest.links import (
+    BATCH_CHARS,
+    BATCH_ROWS,
+    UNREADABLE_FILE,
+    Link,
+    as_columns,
+    links_in_wat,
+)
+from pipeline.ingest.pages import links_in_warc
 from pipeline.text import encodable
 
 MAX_LINE_BYTES = 1 << 20
 """A longer line is no row: captions and addresses have some thousand bytes."""
 MAX_CELL_CHARS = 1 << 17
 """What a quote that is never closed can swallow."""
-UNREADABLE_ROW = Link(None, None, None, "unreadable row")
+_BITE_ROWS = 256
+"""Of parquet, decoded at a time: a small dictionary can stand for any length of text."""
+UNREADABLE_ROW = Link(None, None, reason="unreadable row")
 
 Column = str | int
 """A name; of separated text the place, from 0 on."""
@@ -33,11 +45,11 @@ class Layout(msgspec.Struct, frozen=True):
     """How a file is to be read."""
 
     form: str
-    """parquet, text or jsonl."""
-    packing: str | None
-    """gzip, bz2, zstd or none."""
-    url: Column
-    caption: Column
+    """parquet, text or jsonl; wat or warc, of which nothing else is told."""
+    packing: str | None = None
+    """Of text: gzip, bz2, zstd or none."""
+    url: Column = 0
+    caption: Column = 0
     page_url: Column | None = None
     separator: str = ","
     has_quotes: bool = True
@@ -59,11 +71,14 @@ class Part(msgspec.Struct, frozen=True):
 def batches_in(part: Part) -> Iterator[list[Any]]:
     """The rows of a part as columns url, caption, page_url, reason. Raises BadInput when a parquet
     file breaks off; a text that does is told as a row with a reason."""
-    if part.layout.form == "parquet":
+    form = part.layout.form
+    if form == "parquet":
         yield from _parquet(part)
-        return
-    read = _json if part.layout.form == "jsonl" else _quoted if part.layout.has_quotes else _plain
-    yield from as_columns(read(part))
+    elif form in ("wat", "warc"):
+        yield from as_columns((links_in_wat if form == "wat" else links_in_warc)(part.path))
+    else:
+        read = _json if form == "jsonl" else _quoted if part.layout.has_quotes else _plain
+        yield from as_columns(read(part))
 
 
 def opened(path: str, packing: str | None) -> BinaryIO:
@@ -94,13 +109,18 @@ def _parquet(part: Part) -> Iterator[list[Any]]:
     try:
         with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
             groups = list(range(part.start, part.stop))
-            rows = _rows_per_batch(file.metadata, groups)
-            for batch in file.iter_batches(rows, groups, names, use_threads=False):
-                found = [
-                    _text(batch.column(batch.schema.get_all_field_indices(n)[0])) for n in names
-                ]
-                nothing = pa.nulls(len(batch), pa.string())
-                yield [*found, *[nothing] * (4 - len(found))]
+            held: list[list[pa.Array]] = []
+            rows = size = 0
+            for batch in file.iter_batches(_BITE_ROWS, groups, names, use_threads=False):
+                places = [batch.schema.get_all_field_indices(name)[0] for name in names]
+                held.append([_bytes(batch.column(place)) for place in places])
+                rows += len(batch)
+                size += sum(column.nbytes for column in held[-1])
+                if rows >= BATCH_ROWS or size >= BATCH_CHARS:
+                    yield _joined(held)
+                    held, rows, size = [], 0, 0
+            if held:
+                yield _joined(held)
     except (OSError, pa.ArrowException) as error:
         told = str(error).splitlines()[0][:200]
         raise BadInput(
@@ -108,18 +128,20 @@ def _parquet(part: Part) -> Iterator[list[Any]]:
         ) from None
 
 
-def _rows_per_batch(footer: pq.FileMetaData, groups: list[int]) -> int:
-    """Fewer where rows are long."""
-    sizes = [footer.row_group(group) for group in groups]
-    row_bytes = max((size.total_byte_size // max(1, size.num_rows) for size in sizes), default=0)
-    return max(1, min(BATCH_ROWS, BATCH_CHARS // max(1, row_bytes)))
+def _bytes(column: pa.Array) -> pa.Array:
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    return column.cast(pa.binary())
+
+
+def _joined(bites: list[list[pa.Array]]) -> list[pa.Array]:
+    """Bites of columns of bytes as four columns of strings."""
+    found = [_text(pa.concat_arrays(column)) for column in zip(*bites, strict=True)]
+    return [*found, *[pa.nulls(len(found[0]), pa.string())] * (4 - len(found))]
 
 
 def _text(column: pa.Array) -> pa.Array:
-    """A column of strings or bytes as strings; bytes that are no UTF-8 are replaced."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    column = column.cast(pa.binary())
+    """A column of bytes as strings; bytes that are no UTF-8 are replaced."""
     try:
         text = column.cast(pa.string())
         text.validate(full=True)
@@ -242,29 +264,33 @@ def _link(cells: list[str], layout: Layout) -> Link:
 def _json(part: Part) -> Iterator[Link]:
     """JSON lines: a line is an object, or it is unreadable; so is one whose caption is a list."""
     layout = part.layout
-    names = {"url": layout.url, "caption": layout.caption, "page_url": layout.page_url}
-    used = {field: cast(str, name) for field, name in names.items() if name is not None}
-    row = msgspec.defstruct("Row", [(field, str | None, None) for field in used], rename=used)
+    named = (layout.url, layout.caption, layout.page_url)
+    names = [cast(str, name) for name in named if name is not None]
+    fields = {name: f"cell_{place}" for place, name in enumerate(names)}  # names may be equal
+    row = msgspec.defstruct(
+        "Row",
+        [(field, str | None, None) for field in fields.values()],
+        rename={field: name for name, field in fields.items()},
+    )
     decode = msgspec.json.Decoder(row).decode
+    cells = attrgetter(*map(fields.__getitem__, names))
     for line in _lines(part):
         if not isinstance(line, bytes):
             yield line
         elif line := line.strip():
             try:
-                found: Any = decode(line)
-                yield Link(found.url, found.caption, getattr(found, "page_url", None))
+                yield Link(*cells(decode(line)))
             except (ValueError, RecursionError):
-                yield _any_json(line, used)
+                yield _any_json(line, names)
 
 
-def _any_json(line: bytes, used: dict[str, str]) -> Link:
+def _any_json(line: bytes, names: list[str]) -> Link:
     """The same of what the quick way refuses: half a surrogate pair, a stray byte, NaN."""
     try:
         row = json.loads(line.decode("utf-8", "replace"))
-        values = {field: row.get(name) for field, name in used.items()}
+        values = list(map(row.get, names))
     except (ValueError, AttributeError, RecursionError):
         return UNREADABLE_ROW
-    if not all(isinstance(value, str | None) for value in values.values()):
+    if not all(isinstance(value, str | None) for value in values):
         return UNREADABLE_ROW
-    texts = {field: encodable(value) if value else None for field, value in values.items()}
-    return Link(texts["url"], texts["caption"], texts.get("page_url"))
+    return Link(*(encodable(value) if value else None for value in values))

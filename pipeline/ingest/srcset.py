@@ -4,7 +4,7 @@ import re
 
 _ADDRESS = re.compile(r"[\t\n\f\r ,]*([^\t\n\f\r ,][^\t\n\f\r ]*)")
 # A comma inside brackets ends no candidate.
-_DESCRIPTORS = re.compile(r"(?:[^,(]|\([^)]*\)?)*")
+_DESCRIPTORS = re.compile(r"(?:[^,(]++|\([^)]*+\)?+)*+")
 _SIZE = re.compile(r"([0-9]{1,9})w|([0-9]{0,9}(?:\.[0-9]{1,9})?)x|[0-9]{1,9}h")
 
 

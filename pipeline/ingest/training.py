@@ -16,13 +16,15 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import fasttext
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.errors import BadInput
 from pipeline.ingest.captions import clean_caption, normalise_all
-from pipeline.ingest.model import Model
+from pipeline.ingest.model import Floats, Model
+from pipeline.text import encodable
 
 _PREFIX = "__label__"
 _MIN_CAPTIONS = 50
@@ -73,12 +75,17 @@ def train(labels: str, out: str, seed: int = 0) -> Report:
     target = Path(out)
     with TemporaryDirectory(dir=_folder(target)) as scratch:
         lines = Path(scratch, "captions.txt")
-        lines.write_text("".join(f"{_PREFIX}{label_of[c]} {c}\n" for c in trained))
+        lines.write_bytes("".join(f"{_PREFIX}{label_of[c]} {c}\n" for c in trained).encode())
         staged = Path(scratch, "model.bin")
         _fit(str(lines), str(staged), seed)
-        report = _measured(Model.load(str(staged)), held_out, label_of)
+        model = Model.load(str(staged))
+        best, scores = model.best(pa.array(held_out, pa.string()))
+        told = [model.labels[place] if place >= 0 else "" for place in best]
+        _prove(str(staged), held_out, told, scores)
         staged.replace(target)
-    return Report(len(trained), len(held_out), dict(sorted(dropped.items())), report)
+    wanted = [label_of[caption] for caption in held_out]
+    by_reason = dict(sorted(dropped.items()))
+    return Report(len(trained), len(held_out), by_reason, _measured(told, wanted))
 
 
 def _folder(target: Path) -> Path:
@@ -121,16 +128,29 @@ def _fit(lines: str, out: str, seed: int) -> None:
     Path(out).write_bytes(head + tail)
 
 
-def _measured(model: Model, captions: list[str], label_of: dict[str, str]) -> list[Line]:
-    best, _ = model.best(pa.array(captions, pa.string()))
-    told = np.array([model.labels[place] if place >= 0 else "" for place in best])
-    wanted = np.array([label_of[caption] for caption in captions])
-    lines = []
-    for label in sorted(set(wanted.tolist())):
-        hits = int(np.sum((told == label) & (wanted == label)))
-        called, there = int(np.sum(told == label)), int(np.sum(wanted == label))
-        lines.append(Line(label, there, hits / called if called else 0.0, hits / there))
-    return lines
+def _prove(path: str, captions: list[str], told: list[str], scores: Floats) -> None:
+    """Raises BadInput unless fasttext itself reads the file, and says of each caption the label
+    and the probability that we do, to the bit: it is written in fasttext's format by another."""
+    mend = "install floret 0.10.5 and fasttext-predict 0.9.2.4, which agree"
+    try:
+        model = fasttext.load_model(path)
+        for caption, label, score in zip(captions, told, scores, strict=True):
+            labels, probabilities = model.predict(caption, k=1)
+            theirs = labels[0].removeprefix(_PREFIX) if labels else ""
+            probability = min(np.float32(probabilities[0]), np.float32(1)) if labels else 0
+            if (theirs, probability) != (label, score):
+                raise BadInput(f"fasttext scores {caption[:60]!r} otherwise than wit: {mend}")
+    except (ValueError, RuntimeError) as error:
+        raise BadInput(f"fasttext does not read the model ({error}): {mend}") from None
+
+
+def _measured(told: list[str], wanted: list[str]) -> list[Line]:
+    hits = Counter(label for label, other in zip(told, wanted, strict=True) if label == other)
+    called, there = Counter(told), Counter(wanted)
+    return [
+        Line(label, count, hits[label] / (called[label] or 1), hits[label] / count)
+        for label, count in sorted(there.items())
+    ]
 
 
 # -- labels --------------------------------------------------------------------------------
@@ -146,7 +166,9 @@ def _distinct(rows: Iterable[tuple[Any, Any]]) -> tuple[dict[str, str], Counter[
     for caption, (_, label) in zip(
         normalise_all(pa.array(cleaned, pa.string())).to_pylist(), found, strict=True
     ):
-        name = "" if label is None else "-".join(str(label).split())
+        # What ends a word to fasttext, in a label too.
+        words = "" if label is None else encodable(str(label)).replace("\0", " ")
+        name = "-".join(words.split())
         if not caption:
             dropped["no words"] += 1
         elif not name:
@@ -176,11 +198,11 @@ def _labelled(path: str) -> Iterator[tuple[Any, Any]]:
 def _lines(path: str) -> Iterator[tuple[Any, Any]]:
     with Path(path).open("rb") as stream:
         while line := stream.readline(_MAX_LINE):
-            words = line.decode(errors="replace").split(maxsplit=1)
-            if words and words[0].startswith(_PREFIX):
-                yield (words[1] if words[1:] else None), words[0].removeprefix(_PREFIX)
-            elif words:
-                yield line.decode(errors="replace"), None
+            words = line.decode(errors="replace").split()
+            labels = [word for word in words if word.startswith(_PREFIX)]
+            caption = " ".join(word for word in words if not word.startswith(_PREFIX))
+            for label in labels or words[:1]:
+                yield caption, label.removeprefix(_PREFIX) if labels else None
 
 
 def _csv(path: str) -> Iterator[tuple[Any, Any]]:

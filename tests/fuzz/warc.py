@@ -1,4 +1,4 @@
-"""Any bytes as a WARC file, plain and packed."""
+"""Any bytes as a WARC file, plain and packed, and as what stands in and around its records."""
 
 import gzip
 import tempfile
@@ -6,6 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.fuzz.start import check, fuzz
+
+_HEAD = b"WARC/1.0\r\nWARC-Type: %b\r\nContent-Type: application/http\r\nContent-Length: %d\r\n\r\n"
+
+
+def _record(kind: bytes, block: bytes) -> bytes:
+    return _HEAD % (kind, len(block)) + block + b"\r\n\r\n"
 
 
 def _load() -> Callable[[bytes], object]:
@@ -15,7 +21,10 @@ def _load() -> Callable[[bytes], object]:
     path = Path(tempfile.mkdtemp()) / "any.warc"
 
     def one(data: bytes) -> None:
-        for stored in (data, gzip.compress(data), gzip.compress(data[::2]) + gzip.compress(data)):
+        records = _record(b"response", data) + data + _record(b"metadata", data)
+        packed = gzip.compress(records)
+        cut = packed[: len(data)] + packed[len(data) + 1 :]
+        for stored in (data, records, packed, cut + packed, gzip.compress(data) + packed):
             path.write_bytes(stored)
             check(links_in_wat(str(path)))
             check(links_in_warc(str(path)))

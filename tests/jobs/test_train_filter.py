@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from jobs.__main__ import app
 from pipeline.errors import BadInput
+from pipeline.ingest import training
 from pipeline.ingest.model import Model
 from pipeline.ingest.training import train
 
@@ -100,6 +101,38 @@ def test_rows_that_cannot_be_learnt_from_are_counted(tmp_path: Path) -> None:
     report = train(str(path), str(tmp_path / "model.bin"))
     assert report.dropped == {"duplicate": 1, "no label": 2, "no words": 3, "two labels": 3}
     assert report.trained + report.held_out == 300
+
+
+def test_labels_are_kept_as_far_as_fasttext_can_hold_them(tmp_path: Path) -> None:
+    odd = {"good": "so\x00 so", "bad": "cut \ud83d"}
+    rows = [{"caption": caption, "label": odd[label]} for caption, label in _captions()]
+    (tmp_path / "l.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    report = train(str(tmp_path / "l.jsonl"), str(tmp_path / "model.bin"))
+    assert [(line.label, line.recall) for line in report.lines] == [
+        ("cut-\ufffd", 1.0),
+        ("so-so", 1.0),
+    ]
+
+
+def test_a_line_with_two_labels_teaches_neither(tmp_path: Path) -> None:
+    path = Path(_lines(tmp_path, _captions()))
+    path.write_text(path.read_text() + "__label__good __label__bad a boat\n__label__good A boat!\n")
+    assert train(str(path), str(tmp_path / "model.bin")).dropped == {"two labels": 3}
+
+
+def test_a_model_of_which_fasttext_says_something_else_is_refused(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        train(_lines(tmp_path, _captions()), str(tmp_path / f"{seed}.bin"), seed)
+    texts = ["a red dog", "buy now"]
+    model = Model.load(str(tmp_path / "0.bin"))
+    best, scores = model.best(pa.array(texts))
+    told = [model.labels[place] for place in best]
+    training._prove(str(tmp_path / "0.bin"), texts, told, scores)
+    with pytest.raises(BadInput, match=r"scores 'a red dog' otherwise .*fasttext-predict"):
+        training._prove(str(tmp_path / "1.bin"), texts, told, scores)
+    (tmp_path / "0.bin").write_bytes(b"no model")
+    with pytest.raises(BadInput, match=r"does not read the model .*fasttext-predict"):
+        training._prove(str(tmp_path / "0.bin"), texts, told, scores)
 
 
 @pytest.mark.parametrize(

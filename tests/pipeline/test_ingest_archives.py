@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import zlib
 from pathlib import Path
 
 import pytest
@@ -84,6 +85,17 @@ def test_what_stands_before_a_break_in_one_long_member_is_read(tmp_path: Path) -
     told = _told(tmp_path / "x", bytes(data))
     assert told[:4400] == [str(n) for n in range(4400)]
     assert _BROKEN in told
+
+
+def test_a_break_in_bytes_that_pack_well_repeats_no_record(tmp_path: Path) -> None:
+    # So well that one read of the file is inflated in several pieces.
+    records = [_record(f"{n:04d}", b"%04d" % n * 3000) for n in range(1500)]
+    data = gzip.compress(b"".join(records), 9)
+    for at in range(len(data) // 3, len(data) - 99, len(data) // 19):
+        whole = len(zlib.decompressobj(31).decompress(data[:at])) // len(records[0])
+        told = _told(tmp_path / "x", data[:at] + b"\xff" * 9 + data[at + 9 :])
+        assert told[: whole - 1] == [f"{n:04d}" for n in range(whole - 1)], at
+        assert set(told[whole + 2 :]) <= {_BROKEN}, at
 
 
 def test_a_plain_file_goes_on_behind_bytes_that_are_no_record(tmp_path: Path) -> None:

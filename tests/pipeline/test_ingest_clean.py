@@ -148,6 +148,12 @@ def test_bytes_that_are_no_text_are_replaced() -> None:
     assert pairs.column("caption").to_pylist() == ["caf\ufffd with a red circle"]
 
 
+def test_a_page_without_a_usable_address_is_not_known() -> None:
+    links = [Link("http://a.example", f"a red circle {n}", "p" * n) for n in (2000, 2001)]
+    pairs, _ = clean_links(_batch(links), IngestSettings(languages=[]))
+    assert pairs.column("page_url").to_pylist() == ["p" * 2000, None]
+
+
 def test_a_pair_is_named_by_the_hash_of_address_and_caption() -> None:
     expected = hashlib.sha256(b"http://a.example/\na red circle").hexdigest()[:32]
     assert pair_id("http://a.example/", "a red circle") == expected

@@ -1,6 +1,7 @@
 """pipeline.ingest.pages"""
 
 import gzip
+import html
 import os
 import zlib
 from collections import Counter
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.ingest import pages
 from pipeline.ingest.archives import Record, records_in
 from pipeline.ingest.links import Link
 from pipeline.ingest.pages import links_in_page, links_in_warc, links_of, text_of
@@ -77,8 +79,41 @@ def test_a_caption_is_the_alt_or_else_the_title_with_entities_read_once() -> Non
     assert _captions(page) == ["&amp; é €", "t", "a"]
 
 
-def test_nesting_without_end_hides_no_image() -> None:
-    assert _urls("<div>" * 100_000 + "<img src=x>")[-1] == "http://a.example/d/x"
+@pytest.mark.parametrize("more", ["<div>", "<b><p>", "<div></p>", "<b>\n</i>"])
+def test_nesting_without_end_hides_no_image(more: str) -> None:
+    page = "".join(more * 700 + f"<img src={n} alt='{n} é'>" for n in range(99))
+    assert _urls(page) == [f"http://a.example/d/{n}" for n in range(99)]
+    assert _captions(page) == [f"{n} é" for n in range(99)]
+
+
+def test_what_closes_nothing_is_not_looked_for_among_all_that_is_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    depths: list[int] = []
+    end = pages._Images.end
+
+    def noted(self: pages._Images, tag: str) -> None:
+        depths.append(self.depth)
+        end(self, tag)
+
+    monkeypatch.setattr(pages._Images, "end", noted)
+    assert links_in_page(b"<div>" * 100_000 + b"</p><img>" * 1000, _PAGE)
+    assert max(depths) < 3000
+
+
+@pytest.mark.parametrize("text", ["é", "日本", "🎉", "&eacute;"])
+def test_a_page_in_many_bites_is_read_as_one(text: str) -> None:
+    page = "<meta charset=latin1>" + "".join(
+        f"<p title='{text * n}'><img src={n} alt='{text * n}'></p>" for n in range(1, 400)
+    )
+    alts = [html.unescape(text * n) for n in range(1, 400)]
+    links = links_in_page(page.encode(), _PAGE, "text/html; charset=utf-8")
+    assert [link.caption for link in links] == alts
+
+
+def test_the_sources_of_a_picture_are_of_its_first_image() -> None:
+    page = "<picture><source srcset='x 1x'><img><img><img src=y></picture>"
+    assert _urls(page) == ["http://a.example/d/x", None, "http://a.example/d/y"]
 
 
 def test_images_beyond_the_limit_are_counted() -> None:

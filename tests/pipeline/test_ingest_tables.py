@@ -1,6 +1,7 @@
-"""pipeline.ingest.tables, columns, rows and quotes"""
+"""pipeline.ingest.sources, columns, rows and quotes"""
 
 import bz2
+import codecs
 import csv
 import gzip
 import io
@@ -17,11 +18,11 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from pipeline.errors import BadInput
-from pipeline.ingest import tables
+from pipeline.ingest import sources
 from pipeline.ingest.columns import layout_of
 from pipeline.ingest.quotes import first_rows, follow
 from pipeline.ingest.rows import Part, batches_in
-from pipeline.ingest.tables import table_links
+from pipeline.ingest.sources import table_parts
 from pipeline.settings import TableSource
 
 _URL = "http://a.example/1.jpg"
@@ -34,8 +35,12 @@ def _rows(path: Path, **given: Any) -> list[tuple[str | None, ...]]:
     layout = layout_of(path, TableSource(path=str(path), **given))
     assert layout is not None
     stop = pq.read_metadata(path).num_row_groups if layout.form == "parquet" else -1
+    return _rows_of(Part(str(path), layout, 0, stop))
+
+
+def _rows_of(part: Part) -> list[tuple[str | None, ...]]:
     found: list[tuple[str | None, ...]] = []
-    for columns in batches_in(Part(str(path), layout, 0, stop)):
+    for columns in batches_in(part):
         arrays = [pa.array(column, pa.string()).to_pylist() for column in columns]
         found += zip(*arrays, strict=True)
     return found
@@ -186,6 +191,36 @@ def test_json_lines_that_are_no_row_are_unreadable(tmp_path: Path) -> None:
     assert [row[:2] for row in _rows(path)] == [("u", "\ufffd")] * 2 + [(None, None)]
 
 
+def test_one_column_may_stand_for_two_in_any_format(tmp_path: Path) -> None:
+    told = [(_URL, "a red circle", _URL, None)]
+    row = {"url": _URL, "caption": "a red circle"}
+    lines = [json.dumps(row), json.dumps(row | {"x": "\ud83d"})]
+    path = _written(tmp_path / "x.jsonl", "\n".join(lines))
+    assert _rows(path, page_url="url") == told * 2
+    path = _written(tmp_path / "x.csv", f"url,caption\n{_URL},a red circle\n")
+    assert _rows(path, page_url="url") == told
+    pq.write_table(pa.table({name: [cell] for name, cell in row.items()}), tmp_path / "x.parquet")
+    assert _rows(tmp_path / "x.parquet", page_url="url") == told
+
+
+@pytest.mark.parametrize("kind", [pa.string(), pa.dictionary(pa.int8(), pa.string())])
+def test_a_long_text_that_a_dictionary_repeats_is_not_held_for_every_row(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    path = tmp_path / "x.parquet"
+    caption = pa.DictionaryArray.from_arrays(pa.array([0] * 2000, pa.int8()), ["x" * (1 << 17)])
+    table = pa.table({"url": [_URL] * 2000, "caption": caption.cast(kind)})
+    pq.write_table(table, path)
+    layout = layout_of(path, TableSource(path=str(path)))
+    assert layout is not None
+    sizes = [
+        (len(columns[0]), columns[1].nbytes)
+        for columns in batches_in(Part(str(path), layout, 0, 1))
+    ]
+    assert sum(rows for rows, _ in sizes) == 2000
+    assert max(held for _, held in sizes) < 1 << 26  # and not 2000 times its length
+
+
 def test_bytes_that_are_no_text_are_replaced(tmp_path: Path) -> None:
     captions = pa.array([b"caf\xe9", b"\x00\xff", None], pa.binary())
     pq.write_table(pa.table({"url": ["x"] * 3, "caption": captions}), tmp_path / "x.parquet")
@@ -267,13 +302,14 @@ def test_a_file_is_cut_where_its_rows_begin_when_read_from_the_start(text: str, 
 
 
 def _counted(spark: SparkSession, **given: Any) -> Counter[tuple[str | None, ...]]:
-    return Counter(map(tuple, table_links(spark, TableSource(**given)).collect()))
+    parts = table_parts(spark, TableSource(**given))
+    return Counter(row for part in parts for row in _rows_of(part))
 
 
 def test_a_large_text_is_read_in_parts_and_no_row_twice(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tables, "_PART_BYTES", 1500)
+    monkeypatch.setattr(sources, "_PART_BYTES", 1500)
     captions = [f'number {n}, "so"\nit is, "' + "x" * (n % 37) for n in range(60)]
     with (tmp_path / "x.csv").open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([["url", "caption"], *([_URL, text] for text in captions)])
@@ -303,12 +339,26 @@ def test_the_files_of_a_folder_may_differ_in_their_columns(
     assert _counted(spark, path=str(tmp_path)) == {_ROW: 9, (*_ROW[:2], "p", None): 1}
 
 
+def test_a_mark_of_byte_order_in_the_middle_moves_no_row(
+    spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    head, row = b"url,caption\n", f'{_URL},"a red\ncircle"\n'.encode()
+    text = head + row * 3 + codecs.BOM_UTF8 + row * 3
+    for part_bytes in range(len(head + row * 3) - 3, len(head + row * 3) + 4):
+        monkeypatch.setattr(sources, "_PART_BYTES", part_bytes)
+        path = _written(tmp_path / "x.csv", text)
+        parts = table_parts(spark, TableSource(path=str(path)))
+        rows = [found for part in parts for found in _rows_of(part)]
+        assert len(rows) == 6, part_bytes
+        assert all(text[p.start - 1 : p.start] in (b"", b"\n") for p in parts), part_bytes
+
+
 def test_an_empty_file_among_others_has_no_rows_and_alone_is_a_mistake(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     _written(tmp_path / "a.csv", "")
     with pytest.raises(BadInput, match=r"holds no rows"):
-        table_links(spark, TableSource(path=str(tmp_path)))
+        table_parts(spark, TableSource(path=str(tmp_path)))
     _written(tmp_path / "b.csv.gz", gzip.compress(f"url,caption\n{_URL},a red circle".encode()))
     assert _counted(spark, path=str(tmp_path)) == {_ROW: 1}
 
@@ -317,11 +367,11 @@ def test_a_folder_without_a_table_or_with_two_kinds_is_named(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     with pytest.raises(BadInput, match=r"nowhere does not exist"):
-        table_links(spark, TableSource(path=str(tmp_path / "nowhere")))
+        table_parts(spark, TableSource(path=str(tmp_path / "nowhere")))
     with pytest.raises(BadInput, match=r"holds no table"):
-        table_links(spark, TableSource(path=str(tmp_path)))
+        table_parts(spark, TableSource(path=str(tmp_path)))
     _written(tmp_path / "a.csv", f"url,caption\n{_URL},a red circle")
     _written(tmp_path / "b.tsv", "")
     with pytest.raises(BadInput, match=r"several formats \(csv and tsv\)"):
-        table_links(spark, TableSource(path=str(tmp_path)))
+        table_parts(spark, TableSource(path=str(tmp_path)))
     assert _counted(spark, path=str(tmp_path), format="csv") == {_ROW: 1}

@@ -1,6 +1,6 @@
-"""Tables: the pairs of parquet files, CSV, TSV and JSON lines.
+"""Sources: the files that candidates come from, cut into parts, a task each.
 
-reads   tables of addresses and captions
+reads   WAT and WARC files, tables of addresses and captions
 """
 
 import codecs
@@ -14,35 +14,79 @@ from pyspark.sql import DataFrame, SparkSession
 
 from pipeline.errors import BadInput
 from pipeline.ingest.columns import format_of, layout_of
-from pipeline.ingest.crawls import LINKS_DDL, as_batch
+from pipeline.ingest.links import Link
 from pipeline.ingest.quotes import Stretch, first_rows, follow
 from pipeline.ingest.rows import Layout, Part, batches_in
-from pipeline.settings import TableSource
+from pipeline.settings import IngestSettings, TableSource
 
 _PART_BYTES = 64 << 20
 """Of plain text, or of parquet unpacked, that one task reads."""
 
+LINKS = pa.schema(
+    [*(pa.field(name, pa.string()) for name in Link._fields), pa.field("source", pa.int32())]
+)
+LINKS_DDL = ", ".join(f"{name} string" for name in Link._fields) + ", source int"
 
-def table_links(spark: SparkSession, source: TableSource) -> DataFrame:
-    """The rows of a table as links: url, caption, page_url and, where one could not be read, the
-    reason. Raises BadInput when a file is missing, unreadable or lacks its columns."""
+
+def sources_of(spark: SparkSession, settings: IngestSettings) -> dict[str, list[Part]]:
+    """The parts of each source, under its name in the counts.
+
+    Raises BadInput when there is none, or a file is missing, unreadable or lacks its columns.
+    """
+    found: dict[str, list[Part]] = {}
+    for table in settings.tables:
+        found.setdefault(table.path, []).extend(table_parts(spark, table))
+    for form, paths in (("wat", settings.wats), ("warc", settings.warcs)):
+        if paths:
+            found[f"ingest.{form}s"] = crawl_parts(form, paths)
+    if not found:
+        raise BadInput(
+            "ingest: no source: name `ingest.wats`, `ingest.warcs` or `ingest.tables` in the "
+            "settings"
+        )
+    return found
+
+
+def crawl_parts(form: str, paths: list[str]) -> list[Part]:
+    """Files of Common Crawl, `wat` or `warc`: a part each."""
+    for path in paths:
+        if not Path(path).is_file():
+            what = "is a folder" if Path(path).is_dir() else "does not exist"
+            raise BadInput(f"ingest.{form}s: {path} {what}: name its files")
+    return [Part(path, Layout(form), 0, -1) for path in paths]
+
+
+def table_parts(spark: SparkSession, source: TableSource) -> list[Part]:
+    """The files of a table, large ones in several parts."""
     files = [(path, layout) for path in _files(source) if (layout := layout_of(path, source))]
     if not files:
         raise BadInput(f"ingest.tables: {source.path} holds no rows: fetch or write it again")
-    parts = [part for path, layout in files for part in _parts(spark, path, layout)]
-    told = [(msgspec.json.encode(part).decode(),) for part in parts]
+    return [part for path, layout in files for part in _parts(spark, path, layout)]
+
+
+def is_large(part: Part) -> bool:
+    """Whether a packed text, which only one task can read, is much work for others behind it."""
+    return part.layout.packing is not None and Path(part.path).stat().st_size > _PART_BYTES
+
+
+# -- tasks ---------------------------------------------------------------------------------
+
+
+def tasks(spark: SparkSession, parts: list[tuple[int, Part]]) -> DataFrame:
+    """Parts, with the places of their sources, a partition each."""
+    told = [(source, msgspec.json.encode(part).decode()) for source, part in parts]
     rows = spark.sparkContext.parallelize(told, max(1, len(told)))
-    links = spark.createDataFrame(rows, "part string").mapInArrow(_read, LINKS_DDL)
-    # What is packed is read by one task, however large: others share the work behind it.
-    is_large = any(p.stop < 0 and Path(p.path).stat().st_size > _PART_BYTES for p in parts)
-    return links.repartition("url", "caption") if is_large else links
+    return spark.createDataFrame(rows, "source int, part string")
 
 
-def _read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    """The links of tasks: url, caption, page_url and, where one could not be read, the reason."""
     for batch in batches:
-        for told in batch.column("part").to_pylist():
-            for columns in batches_in(msgspec.json.decode(told, type=Part)):
-                yield as_batch(columns)
+        for task in batch.to_pylist():
+            for columns in batches_in(msgspec.json.decode(task["part"], type=Part)):
+                texts = [pa.array(column, pa.string()) for column in columns]
+                source = pa.repeat(pa.scalar(task["source"], pa.int32()), len(texts[0]))
+                yield pa.RecordBatch.from_arrays([*texts, source], schema=LINKS)
 
 
 # -- files ---------------------------------------------------------------------------------
@@ -101,7 +145,8 @@ def _parts(spark: SparkSession, path: Path, layout: Layout) -> list[Part]:
 def _stretch(path: str, start: int, length: int, separator: str) -> Stretch:
     with Path(path).open("rb") as stream:
         stream.seek(start)
-        return follow(stream.read(length).removeprefix(codecs.BOM_UTF8), separator)
+        text = stream.read(length)
+        return follow(text if start else text.removeprefix(codecs.BOM_UTF8), separator)
 
 
 def _row_groups(path: Path, layout: Layout) -> list[Part]:
