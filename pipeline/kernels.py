@@ -50,10 +50,20 @@ if "NUMBA_CACHE_DIR" not in os.environ:
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
     """`function`, compiled. Its arguments are numbers, arrays and named tuples of them."""
+    return _compiled(function)
+
+
+def inlined(function: Callable[P, R]) -> Callable[P, R]:
+    """A kernel that is copied to where other kernels call it: a call with four arrays is a call
+    with 28 numbers, and takes longer than to look up a word."""
+    return _compiled(function, forceinline=True)
+
+
+def _compiled(function: Callable[P, R], **options: Any) -> Callable[P, R]:
     try:
-        compiled: Any = numba.njit(nogil=True, cache=True)(function)
+        compiled: Any = numba.njit(nogil=True, cache=True, **options)(function)
     except (RuntimeError, OSError):  # no place to keep it: every process compiles anew
-        compiled = numba.njit(nogil=True)(function)
+        compiled = numba.njit(nogil=True, **options)(function)
     return compiled  # type: ignore[no-any-return]
 
 

@@ -126,7 +126,7 @@ def imagenet(data: Path, rng: random.Random) -> Iterator[Picture]:
 
 
 def real_captions(data: Path, limit: int | None, seed: int) -> Iterator[RealCaption]:
-    """The captions; or a sample of so many, as many from each file, chosen by a hash of their ids."""
+    """The captions; or so many of them, as many from each file, chosen by a hash of their ids."""
     folder = needed(data, "captions")
     files = sorted(folder.glob("*.parquet"))
     if not files:

@@ -86,13 +86,15 @@ def fold_plain(table: Codes, text: Bytes, bounds: Longs, words: Bytes, is_foreig
     for row in range(len(bounds) - 1):
         begin, stop = bounds[row], bounds[row + 1]
         bits = np.uint8(0)
-        for at in range(begin, stop):
-            byte = text[at]
+        # Slices, from whose beginning the compiler can do many bytes at once.
+        given, folded = text[begin:stop], words[begin + row : stop + row]
+        for at in range(len(given)):
+            byte = given[at]
             bits |= byte
             lower = byte | np.uint8(32)
             is_letter = np.uint8(lower - np.uint8(97)) < 26
             is_digit = np.uint8(byte - np.uint8(48)) < 10
-            words[at + row] = lower if is_letter else (byte if is_digit else np.uint8(32))
+            folded[at] = lower if is_letter else (byte if is_digit else np.uint8(32))
         words[stop + row] = 32
         if bits < 128:
             continue

@@ -27,7 +27,7 @@ from pipeline.text import TOKEN, encodable, fold, normalise
 
 Semantics = Literal["tokens", "metaclip"]
 
-_MAGIC = b"webimagetext query index 2\n"
+_MAGIC = b"webimagetext query index 3\n"
 _ALIGNED = 64
 _MAX_MATCHES = (1 << 31) - 1
 """Of one array of lists with offsets of 32 bits."""
@@ -82,7 +82,15 @@ class QueryIndex:
         letters = np.empty(len(text), np.uint8)
         has_empty = semantics == "metaclip"
         known = words.intern(
-            text, bounds, has_empty, _table(most), hashes, ends, letters, numbers, begins
+            text,
+            bounds,
+            has_empty,
+            _table(most, words.SLOT),
+            hashes,
+            ends,
+            letters,
+            numbers,
+            begins,
         )
         edges = int(begins[-1])
         keys, infos = np.zeros(edges, np.uint64), np.zeros(known + edges + 1, np.int32)
@@ -91,11 +99,14 @@ class QueryIndex:
             raise BadInput(
                 f"the query list names {queries[twin]!r} twice: run `wit derive --again`"
             )
-        table, passes = _table(nodes - known), np.zeros(1 << trie.FILTER_BITS - 6, np.uint64)
+        table, passes = (
+            _table(nodes - known),
+            np.zeros(1 << trie.FILTER_BITS - 6, np.uint64),
+        )
         trie.lay(keys[: nodes - known], infos, known, table, passes)
         ends = ends[: known + 1].copy()
-        heads = _table(known)
-        words.head(hashes[:known], ends, infos, heads)
+        heads = _table(known, words.SLOT)
+        words.head(hashes[:known], ends, letters, infos, heads)
         arrays = _Arrays(heads, ends, letters[: max(ends[-1], 1)].copy(), table, passes)
         return cls(arrays, len(queries), semantics)
 
@@ -223,9 +234,9 @@ def _check(queries: Sequence[str], semantics: Semantics) -> None:
             raise BadInput(f"the query {query!r} is not normalised: run `wit derive --again`")
 
 
-def _table(filled: int) -> Words:
-    """A power of two of empty slots, two numbers each, of which so many will be filled."""
-    return np.zeros(2 << max(4, int(filled / _LOAD).bit_length()), np.uint64)
+def _table(filled: int, width: int = 2) -> Words:
+    """A power of two of empty slots, so many numbers each, of which so many will be filled."""
+    return np.zeros(width << max(4, int(filled / _LOAD).bit_length()), np.uint64)
 
 
 def pieces(captions: pa.Array) -> Iterator[pa.StringArray]:

@@ -7,8 +7,8 @@ number of the word that follows. Both are exact, so that no two sequences are ev
 
 import numpy as np
 
-from pipeline.kernels import GOLDEN, LANES, Bytes, kernel, low_zeros, prefetch, rank
-from pipeline.match.words import NUMBER, Ints, Longs, Words, cut, enter
+from pipeline.kernels import GOLDEN, LANES, Bytes, inlined, kernel, low_zeros, prefetch, rank
+from pipeline.match.words import NUMBER, SLOT, Ints, Longs, Words, cut, enter
 
 FILTER_BITS = 23
 """Of the filter that is asked before the table: 1 MiB, which stays in a core's cache."""
@@ -18,12 +18,12 @@ _FEW = 128
 """Matches that are sorted by comparing all; more are sorted by a bitmap of all queries."""
 
 
-@kernel
+@inlined
 def _slot(table: Words, key: int) -> int:
     return np.int64((np.uint64(key) * np.uint64(GOLDEN)) >> np.uint64(32)) & (len(table) // 2 - 1)
 
 
-@kernel
+@inlined
 def _edge(table: Words, key: int) -> tuple[int, int]:
     """The value of a key, 0 where it is not there; and its place, or that where it would stand."""
     mask = len(table) // 2 - 1
@@ -87,16 +87,16 @@ def fits(
 ) -> bool:
     """Whether `search` comes to an end with these arrays and reads nothing outside of them."""
     words = len(ends) - 1
-    slots = [len(array) // 2 for array in (heads, table)]
+    slots = [len(heads) // SLOT, len(table) // 2]
     has_right_lengths = (
         words >= 0
         and len(passes) == 1 << FILTER_BITS - 6
         and all(slot and slot & slot - 1 == 0 for slot in slots)
-        and all(2 * slot == len(array) for slot, array in zip(slots, (heads, table), strict=True))
+        and [len(heads), len(table)] == [SLOT * slots[0], 2 * slots[1]]
     )
     if not has_right_lengths:
         return False
-    entries, values = heads[1::2], table[1::2]
+    entries, values = heads[SLOT - 1 :: SLOT], table[1::2]
     numbers = np.sort(entries[entries != 0] & np.uint64(NUMBER))
     infos = np.concatenate([entries, values]) >> np.uint64(32)
     found = np.sort(infos[infos > 1] >> np.uint64(1))
@@ -113,12 +113,12 @@ def fits(
     )
 
 
-@kernel
+@inlined
 def _bit(key: int) -> int:
     return np.uint64(key) * np.uint64(GOLDEN) >> np.uint64(64 - FILTER_BITS)
 
 
-@kernel
+@inlined
 def _may_pass(passes: Words, key: int) -> int:
     """0 where `key` is not in the table, and 1 where it may be."""
     bit = _bit(key)

@@ -9,7 +9,7 @@ behind the last there are 8 bytes more. Words are numbered from 1.
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.kernels import GOLDEN, Bytes, kernel, load_word, low_zeros, prefetch
+from pipeline.kernels import GOLDEN, Bytes, inlined, kernel, load_word, low_zeros, prefetch
 
 Ints = npt.NDArray[np.int32]
 Longs = npt.NDArray[np.int64]
@@ -17,15 +17,16 @@ Words = npt.NDArray[np.uint64]
 
 NUMBER = (1 << 31) - 1
 """The bits of an entry that are a word's number."""
-_LONG = 1 << 31
+SLOT = 4
+"""Numbers of a slot of `heads`: a word's hash, its last 8 bytes or 0 if it has fewer, its size, and
+its entry, which is its number and the info of its node from bit 32 on."""
+_TOLD = 15
+"""Bytes of a word, at most, that no other one agrees with in hash, last bytes and size: the bytes
+that are not among the last ones can be reckoned back from the hash."""
 _EVERY = 0x0101010101010101
 
 
-# A word's entry in `heads` is its hash, and its number, _LONG if it has 8 bytes or more, and the
-# info of its node from bit 32 on.
-
-
-@kernel
+@inlined
 def _spaces(word: int) -> int:
     """The highest bit of every byte that is a space, up to the first such one."""
     every = np.uint64(_EVERY)
@@ -33,7 +34,7 @@ def _spaces(word: int) -> int:
     return (others - every) & ~others & (every << np.uint64(7))
 
 
-@kernel
+@inlined
 def _word_end(text: Bytes, at: int) -> tuple[int, int]:
     """Where the word at `at` ends, and its hash, which no other of at most 7 bytes has."""
     value = np.uint64(0)
@@ -54,40 +55,58 @@ def _word_end(text: Bytes, at: int) -> tuple[int, int]:
     return at + np.int64(size), value ^ (value >> np.uint64(40))
 
 
+@inlined
+def _tail(text: Bytes, begin: int, end: int) -> int:
+    is_long = end - begin > 7
+    word = np.uint64(load_word(text, end - 8 if is_long else begin))
+    return word if is_long else np.uint64(0)
+
+
 @kernel
+def _is_word(ends: Ints, letters: Bytes, number: int, text: Bytes, begin: int, end: int) -> bool:
+    """Whether a word of more than 8 bytes is that of a number."""
+    start = ends[number - 1]
+    if ends[number] - start != end - begin:
+        return False
+    last = end - begin - 8
+    for place in range(0, last, 8):
+        if load_word(letters, start + place) != load_word(text, begin + place):
+            return False
+    return bool(load_word(letters, start + last) == load_word(text, begin + last))
+
+
+@inlined
 def _head(
     heads: Words, ends: Ints, letters: Bytes, text: Bytes, begin: int, end: int, value: int
 ) -> tuple[int, int]:
     """The entry of the word `text[begin:end]` with hash `value`, 0 where it is not there; and its
     slot, or the free one where it would stand."""
-    mask = len(heads) // 2 - 1
+    mask = len(heads) // SLOT - 1
     slot = np.int64(value) & mask
-    is_long = end - begin > 7
+    tail, size = _tail(text, begin, end), np.uint64(end - begin)
     while True:
-        entry = heads[2 * slot + 1]
+        at = SLOT * slot
+        entry = heads[at + 3]
         if entry == 0:
             return np.uint64(0), slot
-        is_same = (entry & np.uint64(_LONG) != 0) == is_long
-        if heads[2 * slot] == np.uint64(value) and is_same:
-            if not is_long:
-                return entry, slot
-            number = np.int64(entry & np.uint64(NUMBER))
-            start = ends[number - 1]
-            if ends[number] - start == end - begin:
-                last = end - begin - 8
-                place = 0
-                while place < last and (
-                    load_word(letters, start + place) == load_word(text, begin + place)
-                ):
-                    place += 8
-                if place >= last and (
-                    load_word(letters, start + last) == load_word(text, begin + last)
-                ):
-                    return entry, slot
+        others = (heads[at] ^ np.uint64(value)) | (heads[at + 1] ^ tail) | (heads[at + 2] ^ size)
+        if others == 0 and (
+            size <= _TOLD
+            or _is_word(ends, letters, np.int64(entry & np.uint64(NUMBER)), text, begin, end)
+        ):
+            return entry, slot
         slot = (slot + 1) & mask
 
 
-@kernel
+@inlined
+def _put(heads: Words, slot: int, value: int, tail: int, size: int, entry: int) -> None:
+    heads[SLOT * slot] = value
+    heads[SLOT * slot + 1] = tail
+    heads[SLOT * slot + 2] = size
+    heads[SLOT * slot + 3] = entry
+
+
+@inlined
 def cut(
     heads: Words, text: Bytes, at: int, stop: int, has_empty: bool, hashes: Words, places: Longs
 ) -> int:
@@ -96,20 +115,20 @@ def cut(
 
     Between two spaces there is an empty word if it `has_empty` ones.
     """
-    mask = len(heads) // 2 - 1
+    mask = len(heads) // SLOT - 1
     known = 0
     while at <= stop:
         end, value = _word_end(text, at)
         hashes[known] = value
         places[2 * known] = at
         places[2 * known + 1] = end
-        prefetch(heads, 2 * (np.int64(value) & mask))
+        prefetch(heads, SLOT * (np.int64(value) & mask))
         known += has_empty | (end > at)
         at = end + 1
     return known
 
 
-@kernel
+@inlined
 def enter(
     heads: Words, ends: Ints, letters: Bytes, text: Bytes, words: int, hashes: Words, places: Longs
 ) -> None:
@@ -151,9 +170,8 @@ def intern(
                     size += 1
                     ends[size] = ends[size - 1] + end - at
                     letters[ends[size - 1] : ends[size]] = text[at:end]
-                    entry = np.uint64(size | (_LONG if end - at > 7 else 0))
-                    heads[2 * slot] = value
-                    heads[2 * slot + 1] = entry
+                    entry = np.uint64(size)
+                    _put(heads, slot, value, _tail(text, at, end), end - at, entry)
                 numbers[known] = np.int64(entry & np.uint64(NUMBER))
                 known += 1
             at = end + 1
@@ -162,15 +180,14 @@ def intern(
 
 
 @kernel
-def head(hashes: Words, ends: Ints, infos: Ints, heads: Words) -> None:
+def head(hashes: Words, ends: Ints, letters: Bytes, infos: Ints, heads: Words) -> None:
     """Fill `heads` with distinct words and the infos of their nodes."""
-    mask = len(heads) // 2 - 1
+    mask = len(heads) // SLOT - 1
     for place in range(len(hashes)):
         slot = np.int64(hashes[place]) & mask
-        while heads[2 * slot + 1]:
+        while heads[SLOT * slot + 3]:
             slot = (slot + 1) & mask
+        size = ends[place + 1] - ends[place]
+        tail = np.uint64(load_word(letters, ends[place + 1] - 8)) if size > 7 else np.uint64(0)
         entry = np.uint64(place + 1) | np.uint64(infos[place + 1]) << np.uint64(32)
-        if ends[place + 1] - ends[place] > 7:
-            entry |= np.uint64(_LONG)
-        heads[2 * slot] = hashes[place]
-        heads[2 * slot + 1] = entry
+        _put(heads, slot, hashes[place], tail, size, entry)
