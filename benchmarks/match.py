@@ -36,6 +36,8 @@ _QUERIES, _CAPTIONS = 500_000, 1_000_000
 _OF_PEER, _OF_LOOP, _OF_SPARK = 100_000, 50, 200_000
 """Captions that slow peers are given."""
 _BATCH = 1 << 15
+_TIMES = 8
+"""The captions of a larger job, in which building and sending the index costs next to nothing."""
 _MOST_WORDS = 5
 """Of the queries of the job. Spark makes every n-gram up to the longest query's length: for a few
 hundred longer ones it would take three times as long."""
@@ -194,7 +196,7 @@ def _job(queries: list[str], texts: pa.StringArray, scratch: Path) -> list[Figur
     spark = session(settings, scratch / "spark")
     made = 0
 
-    def ours(size: int) -> None:
+    def ours(size: int, times: int = 1) -> None:
         nonlocal made
         made += 1
         out = scratch / "ours"
@@ -202,7 +204,8 @@ def _job(queries: list[str], texts: pa.StringArray, scratch: Path) -> list[Figur
         out.mkdir()
         index = QueryIndex.build(queries)
         index.save(out / f"_index_{made}")  # Spark sends no other file of one name
-        match(spark, parts(files[size]), str(out / f"_index_{made}"), index.size, str(out))
+        todo = parts(files[size] * times)
+        match(spark, todo, str(out / f"_index_{made}"), index.size, str(out))
 
     def theirs() -> None:
         _joined(spark, str(scratch / str(_OF_SPARK)), scratch)
@@ -210,22 +213,24 @@ def _job(queries: list[str], texts: pa.StringArray, scratch: Path) -> list[Figur
     ours(_OF_SPARK)  # compiles
     seconds = {"theirs": spark_seconds(theirs)}
     _agree(_read(scratch / "theirs"), _read(scratch / "ours"))
-    seconds |= alternate({"ours": lambda: ours(len(texts))}, rounds=_ROUNDS, measure=spark_seconds)
+    contenders = {"ours": lambda: ours(len(texts)), "more": lambda: ours(len(texts), _TIMES)}
+    seconds |= alternate(contenders, rounds=_ROUNDS, measure=spark_seconds)  # type: ignore[arg-type]
     workers = [
         p for p in psutil.Process().children(recursive=True) if p.name().startswith("python")
     ]
     peak = max(high_water(worker.pid) for worker in workers)
     spark.stop()
-    rate = len(texts) / seconds["ours"]
+    rate = len(texts) * _TIMES / seconds["more"]
     return [
         Figure(
             "the job, parquet to parquet",
-            rate,
+            len(texts) / seconds["ours"],
             "captions/s",
             _OF_SPARK / seconds["theirs"],
             f"Spark {spark_version}, n-grams and broadcast join",
             goal=15,
         ),
+        Figure(f"the job, {_TIMES} times as many", rate, "captions/s"),
         Figure("peak memory of a worker of the job", peak / _MIB, "MiB"),
         Figure("10 billion captions", _ALL / rate / 3600, "core hours"),
     ]

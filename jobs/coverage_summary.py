@@ -18,6 +18,7 @@ from jobs.run import Run
 _CROWDED = 12
 _NONE_SHOWN = 4
 """Queries of each source that no caption holds: so many from the top, and as many from the rest."""
+_INPUTS_SHOWN = 20
 _STEPS = ("matched", "drawn", "arrived", "kept")
 
 Longs = npt.NDArray[np.int64]
@@ -34,6 +35,8 @@ def summary(run: Run) -> dict[str, Any]:
     is_crowded = matched > cap
     total = max(int(matched.sum()), 1)
     crowded = np.argsort(-matched, kind="stable")[:_CROWDED]
+    told = run.manifest("candidates")["notes"].get("sources", {})
+    inputs = sorted((_input(*source) for source in told.items()), key=lambda line: -line["links"])
     return {
         "cap": cap,
         "semantics": run.settings.balance.semantics,
@@ -50,10 +53,8 @@ def summary(run: Run) -> dict[str, Any]:
             if matched[place]
         ],
         "sources": [_source(name, queries, matched, in_the_end) for name in _sources_of(queries)],
-        "inputs": [
-            _input(name, told)
-            for name, told in run.manifest("candidates")["notes"].get("sources", {}).items()
-        ],
+        "inputs": inputs[:_INPUTS_SHOWN],
+        "more_inputs": len(inputs[_INPUTS_SHOWN:]),
     }
 
 
