@@ -190,21 +190,23 @@ def _is_in(listed: Hashes, value: Number) -> bool:
 
 
 @kernel
+def _hash_of(letters: Bytes, begin: int, end: int) -> Number:
+    value = np.uint64(FNV_BASIS)
+    for place in range(end - 1, begin - 1, -1):
+        value = (value ^ np.uint64(letters[place])) * np.uint64(FNV_PRIME)
+    return _mixed(value)
+
+
+@kernel
 def _hash_all(letters: Bytes, bounds: Bounds, hashes: Hashes) -> None:
     for row in range(len(hashes)):
-        value = np.uint64(FNV_BASIS)
-        for place in range(bounds[row + 1] - 1, bounds[row] - 1, -1):
-            value = (value ^ np.uint64(letters[place])) * np.uint64(FNV_PRIME)
-        hashes[row] = _mixed(value)
+        hashes[row] = _hash_of(letters, bounds[row], bounds[row + 1])
 
 
 @kernel
 def _texts_in(letters: Bytes, bounds: Bounds, listed: Hashes, found: Mask) -> None:
     for row in range(len(found)):
-        value = np.uint64(FNV_BASIS)
-        for place in range(bounds[row + 1] - 1, bounds[row] - 1, -1):
-            value = (value ^ np.uint64(letters[place])) * np.uint64(FNV_PRIME)
-        found[row] = _is_in(listed, _mixed(value))
+        found[row] = _is_in(listed, _hash_of(letters, bounds[row], bounds[row + 1]))
 
 
 @kernel

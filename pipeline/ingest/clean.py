@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.ingest import blocklists, captions, language, quality, urls
 from pipeline.ingest.links import Link
+from pipeline.ingest.rows import readable
 from pipeline.settings import IngestSettings
 from pipeline.text import normalise
 
@@ -124,7 +125,7 @@ class _Rows:
     """The links of a batch that are fit so far, and why the others are not."""
 
     def __init__(self, links: pa.RecordBatch) -> None:
-        self._columns = {name: _readable(links.column(name)) for name in Link._fields}
+        self._columns = {name: readable(links.column(name)) for name in Link._fields}
         given = self._columns.pop("reason").dictionary_encode()
         self._names = [*REASONS, *given.dictionary.to_pylist()]
         self._why: npt.NDArray[Any] = np.zeros(len(links), np.int32)
@@ -157,19 +158,6 @@ class _Rows:
     def reasons(self) -> list[str | None]:
         names = [None, *self._names]
         return [names[place] for place in self._why.tolist()]
-
-
-def _readable(texts: Any) -> pa.StringArray:
-    """A column as it is, or with what is no UTF-8 replaced: Python would stop at it."""
-    texts = texts.cast(pa.string())
-    try:
-        texts.validate(full=True)
-    except pa.ArrowInvalid:
-        raw = texts.cast(pa.binary()).to_pylist()
-        return pa.array(
-            [None if text is None else text.decode(errors="replace") for text in raw], pa.string()
-        )
-    return texts
 
 
 def _pair_ids(addresses: pa.StringArray, texts: pa.StringArray) -> pa.StringArray:

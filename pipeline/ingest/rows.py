@@ -136,17 +136,18 @@ def _bytes(column: pa.Array) -> pa.Array:
 
 def _joined(bites: list[list[pa.Array]]) -> list[pa.Array]:
     """Bites of columns of bytes as four columns of strings."""
-    found = [_text(pa.concat_arrays(column)) for column in zip(*bites, strict=True)]
+    found = [readable(pa.concat_arrays(column)) for column in zip(*bites, strict=True)]
     return [*found, *[pa.nulls(len(found[0]), pa.string())] * (4 - len(found))]
 
 
-def _text(column: pa.Array) -> pa.Array:
-    """A column of bytes as strings; bytes that are no UTF-8 are replaced."""
+def readable(column: pa.Array) -> pa.StringArray:
+    """A column of strings or bytes as strings; what is no UTF-8 is replaced: Python would stop."""
     try:
         text = column.cast(pa.string())
         text.validate(full=True)
     except pa.ArrowInvalid:
-        mended = [None if v is None else v.decode("utf-8", "replace") for v in column.to_pylist()]
+        raw = column.cast(pa.binary()).to_pylist()
+        mended = [None if value is None else value.decode("utf-8", "replace") for value in raw]
         return pa.array(mended, pa.string())
     return text
 

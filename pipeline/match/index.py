@@ -81,17 +81,8 @@ class QueryIndex:
         hashes, ends = np.empty(most, np.uint64), np.zeros(most + 1, np.int32)
         letters = np.empty(len(text), np.uint8)
         has_empty = semantics == "metaclip"
-        known = words.intern(
-            text,
-            bounds,
-            has_empty,
-            _table(most, words.SLOT),
-            hashes,
-            ends,
-            letters,
-            numbers,
-            begins,
-        )
+        first = _table(most, words.SLOT)
+        known = words.intern(text, bounds, has_empty, first, hashes, ends, letters, numbers, begins)
         edges = int(begins[-1])
         keys, infos = np.zeros(edges, np.uint64), np.zeros(known + edges + 1, np.int32)
         nodes, twin = trie.grow(numbers, begins, known, _table(edges), keys, infos)
@@ -99,10 +90,8 @@ class QueryIndex:
             raise BadInput(
                 f"the query list names {queries[twin]!r} twice: run `wit derive --again`"
             )
-        table, passes = (
-            _table(nodes - known),
-            np.zeros(1 << trie.FILTER_BITS - 6, np.uint64),
-        )
+        table = _table(nodes - known)
+        passes = np.zeros(1 << trie.FILTER_BITS - 6, np.uint64)
         trie.lay(keys[: nodes - known], infos, known, table, passes)
         ends = ends[: known + 1].copy()
         heads = _table(known, words.SLOT)
