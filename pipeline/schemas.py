@@ -30,6 +30,11 @@ _FILTER_SCORE = _field(
 _QUERY_IDS = _field(
     "query_ids", pa.list_(pa.int32()), "queries found in the caption, ascending", nullable=False
 )
+_SHA256 = _field("sha256", pa.string(), "of the original bytes, hex")
+_PHASH = _field("phash", pa.int64(), "64 bits, imagehash's bit order, two's complement")
+_PDQ = _field("pdq", pa.binary(), "256 bits, PDQ: 32 bytes")
+_QUALITY = _field("quality", pa.int32(), "PDQ's quality, 0 to 100; below 50 is undecidable")
+_PIXELS = _field("pixels_sha256", pa.string(), "of the decoded RGB pixels and their size, hex")
 _DRAWN_FOR = _field(
     "drawn_for",
     pa.list_(pa.int32()),
@@ -96,6 +101,7 @@ DRAWN = pa.schema(
     [
         *MATCHED,
         _DRAWN_FOR,
+        _field("round", pa.int32(), "the round of downloads, from 1", nullable=False),
         _field("raw_shard", pa.int32(), "the download task it goes to", nullable=False),
         _field("position", pa.int64(), "download order: a hash of pair_id", nullable=False),
     ]
@@ -122,22 +128,27 @@ IMAGES = pa.schema(
         _field("height", pa.int32(), "pixels, as stored"),
         _field("original_width", pa.int32(), "pixels, as downloaded"),
         _field("original_height", pa.int32(), "pixels, as downloaded"),
-        _field("sha256", pa.string(), "of the original bytes, hex"),
+        _SHA256,
         _field("offset", pa.int64(), "where the image's bytes begin in its tar"),
         _field("bytes", pa.int64(), "how many they are"),
+        _PHASH,
+        _PDQ,
+        _QUALITY,
+        _PIXELS,
     ]
 )
+"""A row for each try of a round: a pair that failed and was asked for again has several."""
 
 FINGERPRINTS = pa.schema(
     [
         _field("id", pa.string(), "pair_id, or the eval image's name", nullable=False),
         _field("source", pa.string(), "corpus, or an eval set's name", nullable=False),
         _field("variant", pa.string(), "original, or the eval image's transformation"),
-        _field("phash", pa.int64(), "64 bits, imagehash's bit order, two's complement"),
-        _field("pdq", pa.binary(), "256 bits, PDQ: 32 bytes"),
-        _field("quality", pa.int32(), "PDQ's quality, 0 to 100; below 50 is undecidable"),
-        _field("sha256", pa.string(), "of the original bytes, hex"),
-        _field("pixels_sha256", pa.string(), "of the decoded RGB pixels and their size, hex"),
+        _PHASH,
+        _PDQ,
+        _QUALITY,
+        _SHA256,
+        _PIXELS,
     ]
 )
 

@@ -14,6 +14,8 @@ Share = Annotated[float, Field(ge=0.0, le=1.0)]
 class _Closed(BaseModel):
     pace: ClassVar[frozenset[str]] = frozenset()
     """Keys that change how fast a stage runs and not what it makes: they make nothing stale."""
+    further: ClassVar[frozenset[str]] = frozenset()
+    """Keys that only ask for more: what a stage has made stays good, and it goes on from there."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", strict=True, use_attribute_docstrings=True
@@ -151,24 +153,48 @@ class BalanceSettings(_Closed):
     """Decides which pairs a crowded query keeps, never how many."""
 
 
+OptOut = Literal["noai", "noimageai", "noml", "noindex", "noimageindex", "none", "tdm-reservation"]
+"""How a site says that its images are not for uses like ours."""
+
+
 class DownloadSettings(_Closed):
-    pace = frozenset({"threads", "user_agent", "contact"})
+    pace = frozenset({"threads", "connections_per_host", "user_agent", "contact"})
+    further = frozenset({"rounds"})
 
     threads: int = Field(default=64, gt=0)
     """Fetches at a time in one task."""
+    connections_per_host: int = Field(default=6, gt=0)
+    """Of them at one host; browsers open as many. Other pairs go first meanwhile."""
     deadline_seconds: float = Field(default=20.0, gt=0)
-    """For one image in all: DNS, handshake, redirects, headers and body."""
+    """For one image in all tries: DNS, connection, handshake, redirects, headers and body. Waiting
+    for the next try does not count."""
     max_body_bytes: int = Field(default=20_000_000, gt=0)
     max_redirects: int = Field(default=5, ge=0)
     retries: int = Field(default=1, ge=0)
     """Further tries, with back-off, where another try can help."""
+    max_wait_seconds: float = Field(default=30.0, ge=0)
+    """The longest wait before a further try. A site that asks for a longer one (Retry-After) is
+    left alone until a later round."""
+    rounds: int = Field(default=3, gt=0)
+    """After a round, queries short of their cap draw further pairs, and one more round asks
+    for those alone. More rounds go on where the last one ended."""
+    retry_failures: bool = True
+    """In a later round, ask again for images of short queries whose failure may heal."""
     allow_hosts: list[str] = []
     """Hosts that may be fetched although their address is not public, as `name` or `name:port`."""
     user_agent: str = "webimagetext/0.1"
     contact: str = ""
     """An address that a site's owner can write to, sent with the user agent."""
-    respect_opt_outs: bool = True
-    """Honour X-Robots-Tag noai, noimageai, noindex, none and tdm-reservation: 1."""
+    opt_outs: list[OptOut] = [
+        "noai",
+        "noimageai",
+        "noml",
+        "noindex",
+        "noimageindex",
+        "none",
+        "tdm-reservation",
+    ]
+    """Honoured: directives of X-Robots-Tag, and `tdm-reservation: 1`."""
     image_side: int = Field(default=256, gt=0)
     """Larger images are shrunk until their shorter side is this many pixels."""
     min_side: int = Field(default=16, gt=0)
@@ -177,6 +203,9 @@ class DownloadSettings(_Closed):
     max_pixels: int = Field(default=50_000_000, gt=0)
     """Refused before decoding."""
     jpeg_quality: int = Field(default=90, ge=1, le=100)
+    fingerprints: bool = True
+    """Hash each image while its pixels are in memory, so that the fingerprint stage need not decode
+    it again."""
 
 
 class EvalSet(_Closed):

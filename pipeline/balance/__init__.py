@@ -254,5 +254,6 @@ def _placed(batch: pa.RecordBatch, pairs: Claims, seed: int, shards: int) -> pa.
     place = np.empty(len(pairs.lower), np.uint64)
     positions(pairs.lower, seed, place)
     batch = batch.append_column("drawn_for", _lists(pairs))
+    batch = batch.append_column("round", pa.array(np.ones(len(place), np.int32)))
     batch = batch.append_column("raw_shard", pa.array((place % shards).astype(np.int32)))
     return batch.append_column("position", pa.array(place.view(np.int64)))

@@ -1,7 +1,7 @@
 """Answers: what a response's status and headers mean, and its body as it was before encoding."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from email.message import Message
 from email.utils import parsedate_to_datetime
@@ -18,7 +18,6 @@ _STATUS_REASONS: Mapping[int, str] = {
     429: "too many requests",
     451: "forbidden",
 }
-_OPT_OUTS = frozenset({"noai", "noimageai", "noindex", "none"})
 # Directives that carry a colon of their own; before any other colon stands a robot's name.
 _WITH_VALUE = frozenset(
     {"unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"}
@@ -67,18 +66,23 @@ def retry_after(headers: Message) -> float:
     return max((at - datetime.now(UTC)).total_seconds(), 0.0)
 
 
-def check_opt_out(headers: Message, user_agent: str) -> None:
-    """Raises FetchError when the site reserves the image against use like ours."""
-    if (headers.get("tdm-reservation") or "").strip() == "1":
+def check_opt_out(headers: Message, user_agent: str, honoured: Collection[str]) -> None:
+    """Raises FetchError when the site reserves the image in one of the `honoured` ways.
+
+    X-Robots-Tag: Google Search Central, "Robots meta tag"; noai and noimageai: DeviantArt, 2022;
+    tdm-reservation: W3C TDM Reservation Protocol, section "HTTP response header".
+    """
+    reserved = "tdm-reservation" in honoured
+    if reserved and (headers.get("tdm-reservation") or "").strip() == "1":
         raise FetchError("opted out", "tdm-reservation")
     us = user_agent.split("/")[0].strip().lower()
     for line in headers.get_all("X-Robots-Tag", []):
-        directive = _opt_out_in(str(line), us)
+        directive = _opt_out_in(str(line), us, honoured)
         if directive:
             raise FetchError("opted out", f"x-robots-tag {directive}")
 
 
-def _opt_out_in(line: str, us: str) -> str | None:
+def _opt_out_in(line: str, us: str, honoured: Collection[str]) -> str | None:
     """The directive of an X-Robots-Tag that keeps us out: `noai`, `somebot: noindex, nofollow`."""
     is_for_us = True
     for part in line.lower().split(","):
@@ -86,7 +90,7 @@ def _opt_out_in(line: str, us: str) -> str | None:
         if colon and name not in _WITH_VALUE:
             is_for_us = name in ("*", us)
             name = rest
-        if is_for_us and name in _OPT_OUTS:
+        if is_for_us and name in honoured:
             return name
     return None
 

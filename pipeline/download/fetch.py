@@ -98,8 +98,8 @@ class Fetcher:
         connection.request("GET", target.path, headers=headers)
         with closing(connection.getresponse()) as response:
             answers.check_status(response.status, response.headers)
-            if self._settings.respect_opt_outs:
-                answers.check_opt_out(response.headers, self._settings.user_agent)
+            settings = self._settings
+            answers.check_opt_out(response.headers, settings.user_agent, settings.opt_outs)
             if response.status in answers.REDIRECTS:
                 return _redirected(target, response.headers.get("Location"))
             answers.check_type(response.headers)

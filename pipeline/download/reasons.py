@@ -5,6 +5,7 @@ import re
 REASONS = (
     "bad url",
     "forbidden address",
+    "unknown host",
     "dns",
     "connection",
     "tls",
@@ -19,6 +20,7 @@ REASONS = (
     "opted out",
     "not an image",
     "too large",
+    "incomplete",
     "truncated",
     "undecodable",
     "too many pixels",
@@ -27,6 +29,19 @@ REASONS = (
     "unexpected",
 )
 """In the order in which a download meets them. "unexpected" is an error that nobody foresaw."""
+
+MAY_HEAL = frozenset(
+    {
+        "dns",
+        "connection",
+        "timeout",
+        "too many requests",
+        "server error",
+        "incomplete",
+        "unexpected",
+    }
+)
+"""Those that say more of the moment than of the image: a later round may ask again."""
 
 _MEMORY_ADDRESS = re.compile(r" at 0x[0-9a-fA-F]+")
 _MAX_DETAIL_CHARS = 200

@@ -17,6 +17,7 @@ _BUFFER_BYTES = 1 << 20
 
 # Where a sample lay says nothing about it, and changes with the size of the shards.
 _NOT_IN_JSON = {
+    "round",
     "raw_shard",
     "position",
     "status",
@@ -24,6 +25,10 @@ _NOT_IN_JSON = {
     "error_message",
     "offset",
     "bytes",
+    "phash",
+    "pdq",
+    "quality",
+    "pixels_sha256",
 }
 _IN_JSON = [name for name in IMAGES.names if name not in _NOT_IN_JSON]
 

@@ -200,6 +200,7 @@ def drawn(urls: list[str], raw_shard: int = 0) -> pa.Table:
             "language_score": 0.9,
             "query_ids": [1, 2],
             "drawn_for": [2],
+            "round": 1,
             "raw_shard": raw_shard,
             "position": nth,
         }

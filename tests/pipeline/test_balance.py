@@ -50,9 +50,8 @@ def _parts(folder: Path, pairs: Pairs, schema: pa.Schema, *, files: int = 3) -> 
                 columns.append(pa.array([pairs[name] for name in mine], field.type))
             else:
                 kind = field.type
-                columns.append(
-                    pa.array(["" if pa.types.is_string(kind) else 0] * len(mine)).cast(kind)
-                )
+                is_text = pa.types.is_string(kind) or pa.types.is_binary(kind)
+                columns.append(pa.array(["" if is_text else 0] * len(mine)).cast(kind))
         pq.write_table(
             pa.table(columns, schema=schema),
             folder / f"{number}.parquet",

@@ -89,7 +89,7 @@ def test_a_wait_that_a_site_asks_for_is_kept(site: Site) -> None:
 def test_an_opt_out_is_honoured(site: Site, header: dict[str, str]) -> None:
     url = site.at("/reserved", body(picture(), **header))
     assert refusal(url, site.settings()) == "opted out"
-    assert fetch(url, site.settings(respect_opt_outs=False)) == picture()
+    assert fetch(url, site.settings(opt_outs=[])) == picture()
 
 
 @pytest.mark.parametrize(
