@@ -77,7 +77,7 @@ def totals(folder: Path, raw_shards: Iterable[int]) -> Totals:
         sums.rows += stats["rows"]
         sums.successes += stats["successes"]
         sums.image_bytes += stats["bytes"]
-        sums.task_seconds += stats["seconds"]
+        sums.task_seconds += stats["pace"]["seconds"]
         sums.reasons.update(stats["reasons"])
         sums.hosts.update(stats["failed_hosts"])
         sums.digests.append(stats["sha256"])

@@ -2,12 +2,11 @@
 
 import ipaddress
 import re
-import socket
-import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
+
+import idna
 
 from pipeline.download.reasons import FetchError
 
@@ -21,8 +20,16 @@ _SAFE_IN_PATH = "/%!$&'()*+,;=:@[]|\\^~-._"
 _SAFE_IN_QUERY = "/%!$&()*+,;=:@[]|\\^~-._?{}`"
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
-_CACHE_SECONDS = 60.0
-_CACHED_HOSTS = 50_000
+
+# Ports of services that a request could be mistaken for a command to (Fetch standard, "port
+# blocking"): mail, shells, file systems.
+_BAD_PORTS_TEXT = (
+    "0 1 7 9 11 13 15 17 19 20 21 22 23 25 37 42 43 53 69 77 79 87 95 101 102 103 104 109 "
+    "110 111 113 115 117 119 123 135 137 139 143 161 179 389 427 465 512 513 514 515 526 "
+    "530 531 532 540 548 554 556 563 587 601 636 989 990 993 995 1719 1720 1723 2049 3659 "
+    "4045 4190 5060 5061 6000 6566 6665 6666 6667 6668 6669 6679 6697 10080"
+)
+_BAD_PORTS = frozenset(map(int, _BAD_PORTS_TEXT.split()))
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,11 @@ class Target:
         """Host and port as the Host header has them."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def place(self) -> tuple[str, str, int]:
+        """What a connection goes to."""
+        return self.scheme, self.host, self.port
 
     @property
     def url(self) -> str:
@@ -64,8 +76,8 @@ def parse(url: str) -> Target:
         raise FetchError("bad url", f"scheme {parts.scheme!r} is neither http nor https")
     if has_user:
         raise FetchError("bad url", "holds a user name")
-    if port == 0:
-        raise FetchError("bad url", "port 0")
+    if port in _BAD_PORTS:
+        raise FetchError("bad url", f"port {port}")
     path = quote(parts.path or "/", safe=_SAFE_IN_PATH, errors="replace")
     if parts.query:
         path += "?" + quote(parts.query, safe=_SAFE_IN_QUERY, errors="replace")
@@ -78,9 +90,10 @@ def _ascii_host(host: str) -> str:
             return str(ipaddress.IPv6Address(host))
         except ValueError:
             raise FetchError("bad url", "host is not an IPv6 address") from None
+    host = unquote(host).lower()
     try:
-        host = host if host.isascii() else host.encode("idna").decode("ascii").lower()
-    except UnicodeError:
+        host = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
+    except (UnicodeError, ValueError):  # an IDNAError is one of the two
         raise FetchError("bad url", "host is not a domain name") from None
     labels = host.removesuffix(".").split(".")
     is_name = _HOST.fullmatch(host) and all(0 < len(label) < 64 for label in labels)
@@ -108,47 +121,3 @@ def is_public(address: str) -> bool:
         if carried is not None:
             return is_public(str(carried))
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)
-
-
-class Resolver:
-    """Host names to numeric addresses, within a time limit, remembered for a minute."""
-
-    def __init__(self, threads: int) -> None:
-        # getaddrinfo knows no time limit: a look-up that is given up keeps its thread for a
-        # while, so there are more of these threads than fetches.
-        self._pool = ThreadPoolExecutor(4 * threads, thread_name_prefix="dns")
-        self._known: dict[str, tuple[float, list[str]]] = {}
-
-    def addresses(self, host: str, seconds: float) -> list[str]:
-        """The addresses of `host`, in the system's order of preference. Raises FetchError."""
-        try:
-            return [str(ipaddress.ip_address(host))]
-        except ValueError:
-            pass
-        until, known = self._known.get(host, (0.0, []))
-        if time.monotonic() < until:
-            return known
-        found = self._look_up(host, seconds)
-        if len(self._known) >= _CACHED_HOSTS:
-            self._known.clear()
-        self._known[host] = (time.monotonic() + _CACHE_SECONDS, found)
-        return found
-
-    def _look_up(self, host: str, seconds: float) -> list[str]:
-        future = self._pool.submit(
-            socket.getaddrinfo, host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG
-        )
-        try:
-            answers = future.result(timeout=seconds)
-        except TimeoutError:
-            future.cancel()
-            raise FetchError("timeout", "dns", may_pass=True) from None
-        except socket.gaierror as error:
-            is_for_now = error.errno == socket.EAI_AGAIN
-            raise FetchError("dns", error.strerror or "", may_pass=is_for_now) from None
-        except UnicodeError:
-            raise FetchError("bad url", "host is not a domain name") from None
-        return list(dict.fromkeys(str(answer[4][0]) for answer in answers))
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)

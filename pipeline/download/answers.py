@@ -14,6 +14,7 @@ _STATUS_REASONS: Mapping[int, str] = {
     401: "forbidden",
     403: "forbidden",
     404: "not found",
+    408: "timeout",
     410: "gone",
     429: "too many requests",
     451: "forbidden",
@@ -38,6 +39,7 @@ _NOT_IMAGES = frozenset(
     }
 )
 _MAX_ENCODINGS = 2
+_HEADER_BYTES = 2
 
 
 def check_status(status: int, headers: Message) -> None:
@@ -48,7 +50,7 @@ def check_status(status: int, headers: Message) -> None:
     raise FetchError(
         _STATUS_REASONS.get(status, default),
         f"status {status}",
-        may_pass=status == 429 or status >= 500,
+        may_pass=status in (408, 425, 429) or status >= 500,
         wait_seconds=retry_after(headers),
     )
 
@@ -104,8 +106,26 @@ def check_type(headers: Message) -> None:
         raise FetchError("not an image", kind)
 
 
-def decoded(body: bytes, headers: Message, max_bytes: int) -> bytes:
-    """`body` as it was before its Content-Encoding. Raises FetchError."""
+class Decoder:
+    """A body as it was before its Content-Encoding, block by block."""
+
+    def __init__(self, encodings: list[str], max_bytes: int) -> None:
+        self._layers = [_Inflated(max_bytes) for _ in encodings]
+
+    def feed(self, block: bytes) -> bytes:
+        """What another block says. Raises FetchError."""
+        for layer in self._layers:
+            block = layer.feed(block)
+        return block
+
+    def finish(self) -> None:
+        """The body is at its end. Raises FetchError when its encoding is not."""
+        for layer in self._layers:
+            layer.finish()
+
+
+def decoder(headers: Message, max_bytes: int) -> Decoder:
+    """What undoes the encodings that `headers` name. Raises FetchError for unknown ones."""
     encodings = [
         name
         for line in headers.get_all("Content-Encoding", [])
@@ -114,24 +134,43 @@ def decoded(body: bytes, headers: Message, max_bytes: int) -> bytes:
     ]
     if len(encodings) > _MAX_ENCODINGS:
         raise FetchError("undecodable", "content-encoding of many layers")
-    for name in reversed(encodings):
+    for name in encodings:
         if name not in ("gzip", "x-gzip", "deflate"):
             raise FetchError("undecodable", f"content-encoding {name}")
-        body = _inflated(body, max_bytes)
-    return body
+    return Decoder(encodings[::-1], max_bytes)
 
 
-def _inflated(body: bytes, max_bytes: int) -> bytes:
-    # 47: gzip or zlib, by the header. Some servers send deflate without one: -15.
-    for window_bits in (47, -15):
-        inflater = zlib.decompressobj(window_bits)
+class _Inflated:
+    def __init__(self, max_bytes: int) -> None:
+        # 47: gzip or zlib, by the header. Some servers send deflate without one: -15.
+        self._inflater = zlib.decompressobj(47)
+        self._left, self._head, self._is_sure = max_bytes, b"", False
+
+    def feed(self, block: bytes) -> bytes:
+        if not self._is_sure:
+            self._head += block
+            if len(self._head) < _HEADER_BYTES:
+                return b""
+            block = self._head
         try:
-            plain = inflater.decompress(body, max_bytes + 1)
+            plain = self._inflater.decompress(block, self._left + 1)
         except zlib.error:
-            continue
-        if len(plain) > max_bytes:
+            if self._is_sure:
+                raise FetchError("undecodable", "content-encoding") from None
+            self._inflater = zlib.decompressobj(-15)
+            plain = self._raw(block)
+        self._is_sure = True
+        self._left -= len(plain)
+        if self._left < 0:
             raise FetchError("too large", "after decompression")
-        if not inflater.eof:
-            raise FetchError("truncated", "compressed body")
         return plain
-    raise FetchError("undecodable", "content-encoding")
+
+    def _raw(self, block: bytes) -> bytes:
+        try:
+            return self._inflater.decompress(block, self._left + 1)
+        except zlib.error:
+            raise FetchError("undecodable", "content-encoding") from None
+
+    def finish(self) -> None:
+        if not self._inflater.eof:
+            raise FetchError("incomplete", "compressed body", may_pass=True)

@@ -1,88 +1,149 @@
-"""Fetch: the bytes behind one URL, within a time, a size and an address policy, or the reason."""
+"""Fetch: the bytes behind a URL, within a time, a size and an address policy, or the reason."""
 
 import hashlib
 import http.client
-import io
-import socket
 import ssl
-import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
-from functools import cache
-from typing import Any, Self
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from tempfile import SpooledTemporaryFile
+from threading import Lock
+from typing import IO, Self
 from urllib.parse import urljoin
 
 from pipeline.download import answers
-from pipeline.download.addresses import Resolver, Target, is_public, parse
+from pipeline.download.addresses import Target, is_public, parse
+from pipeline.download.line import Ask, Line
+from pipeline.download.names import LookUp, Resolver, system
 from pipeline.download.reasons import FetchError, describe
+from pipeline.download.wire import Deadline, Wire, Wires, connected, secured
 from pipeline.settings import DownloadSettings
 
 _BLOCK_BYTES = 1 << 16
-_MAX_ADDRESSES = 4
+_IN_MEMORY_BYTES = 1 << 20
+_DRAINED_BYTES = 1 << 16
 _BACK_OFF_SECONDS = 0.5
 _ACCEPT = "image/jpeg,image/png,image/webp,image/gif,image/*;q=0.8,*/*;q=0.5"
 
+Body = IO[bytes]
+"""The bytes of an image; a large one lies on the disk, so that many of them fit."""
+
 
 class Fetcher:
-    """Fetches for the threads of one task."""
+    """Fetches the images of one task, for as many threads as call `answer`."""
 
-    def __init__(self, settings: DownloadSettings) -> None:
+    def __init__(
+        self, settings: DownloadSettings, urls: Iterable[str], look_up: LookUp = system
+    ) -> None:
         self._settings = settings
-        self._resolver = Resolver(settings.threads)
+        self._line = Line(
+            urls,
+            settings.deadline_seconds,
+            settings.connections_per_host,
+            settings.max_wait_seconds,
+        )
+        self._resolver = Resolver(settings.threads, look_up)
+        self._wires = Wires(2 * settings.threads)
         contact = f" (+{settings.contact})" if settings.contact else ""
-        self._headers = {
-            "User-Agent": settings.user_agent + contact,
-            "Accept": _ACCEPT,
-            "Accept-Encoding": "identity",
-            "Connection": "close",
-        }
+        self._headers = (
+            f"User-Agent: {settings.user_agent}{contact}\r\n"
+            f"Accept: {_ACCEPT}\r\nAccept-Encoding: identity\r\n"
+        )
+        self._told: Counter[str] = Counter()
+        self._telling = Lock()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._wires.close()
         self._resolver.close()
 
-    def fetch(self, url: str) -> bytes:
-        """The bytes behind `url`. Raises FetchError."""
-        deadline = _Deadline(self._settings.deadline_seconds)
-        tries = self._settings.retries + 1
-        for left in reversed(range(1, tries)):
+    @property
+    def pace(self) -> dict[str, int]:
+        """What was done so far: requests, connections, retries, redirects, received_bytes."""
+        names = ("requests", "connections", "retries", "redirects", "received_bytes")
+        return {name: self._told[name] for name in names}
+
+    def answer(self) -> tuple[int, Body | FetchError]:
+        """The next image that has come or will not come, by its place in the list of URLs.
+
+        To be called once for each URL, by any thread.
+        """
+        while True:
+            ask = self._line.take()
             try:
-                return self._follow(url, deadline, tries_left=left)
-            except FetchError as error:
-                wait = max(error.wait_seconds, _back_off_seconds(url, tries - left))
-                if not error.may_pass or wait >= deadline.seconds():
-                    raise
-            time.sleep(wait)
-        return self._follow(url, deadline, tries_left=0)
+                answer = self._answer(ask)
+            except Exception as error:  # noqa: BLE001 - one URL may not end a shard of thousands
+                answer = FetchError("unexpected", describe(error))
+            if answer is not None:
+                self._line.finish(ask)
+                return ask.key, answer
 
-    def _follow(self, url: str, deadline: "_Deadline", tries_left: int) -> bytes:
-        """One try: the request and its redirects, each checked as the first."""
-        target = parse(url)
-        for _ in range(self._settings.max_redirects + 1):
-            answer = self._ask(target, deadline, tries_left)
-            if isinstance(answer, bytes):
-                return answer
-            target = answer
-        raise FetchError("too many redirects", f"more than {self._settings.max_redirects}")
+    def _answer(self, ask: Ask) -> Body | FetchError | None:
+        """One request for `ask`: its answer, or None when it is in the line again."""
+        if ask.target is None or ask.error is not None:
+            return ask.error
+        deadline = Deadline(ask.seconds)
+        try:
+            found = self._found(ask.target, deadline, self._settings.retries - ask.tries)
+            if not isinstance(found, Target):
+                return found
+            if ask.redirects == self._settings.max_redirects:
+                raise FetchError("too many redirects", f"more than {ask.redirects}")
+        except FetchError as error:
+            return self._refused(ask, error, deadline)
+        ask.seconds = deadline.seconds()
+        self._tell(redirects=1)
+        self._line.redirect(ask, found)
+        return None
 
-    def _ask(self, target: Target, deadline: "_Deadline", tries_left: int) -> bytes | Target:
-        """One request: the body, or where to ask next."""
+    def _refused(self, ask: Ask, error: FetchError, deadline: Deadline) -> FetchError | None:
+        """The error, or None when another try may help."""
+        wait = max(error.wait_seconds, _back_off_seconds(ask.url, ask.tries + 1))
+        if error.reason == "too many requests":
+            self._line.hold(ask.host, wait)
+        ask.seconds = deadline.seconds()
+        is_last = ask.tries >= self._settings.retries or ask.seconds <= 0
+        if is_last or not error.may_pass or wait > self._settings.max_wait_seconds:
+            return error
+        ask.tries += 1
+        self._tell(retries=1)
+        self._line.put_off(ask, wait)
+        return None
+
+    def _found(self, target: Target, deadline: Deadline, tries_left: int) -> Body | Target:
+        """What one request finds: a body, or where to ask next. Raises FetchError."""
+        request = self._request(target)
+        wire = self._wires.get(target)
+        if wire is not None:
+            try:
+                return self._exchanged(wire, request, target, deadline)
+            except _Stale:
+                pass  # the host hung up meanwhile, as it may
+        wire = self._connected(target, deadline, tries_left)
+        return self._exchanged(wire, request, target, deadline, is_new=True)
+
+    def _request(self, target: Target) -> bytes:
+        stays = "keep-alive" if self._line.goes_on(target.host) else "close"
+        head = f"GET {target.path} HTTP/1.1\r\nHost: {target.authority}\r\n"
+        return f"{head}{self._headers}Connection: {stays}\r\n\r\n".encode("latin-1")
+
+    def _connected(self, target: Target, deadline: Deadline, tries_left: int) -> Wire:
         # A name server or host that does not answer at all leaves time for another try.
-        share = 1.0 / (tries_left + 1)
+        share = 1.0 / (max(tries_left, 0) + 1)
         addresses = self._checked_addresses(target, deadline.left("dns") * share)
         with _named("connect"):
-            sock = _connected(addresses, target.port, deadline.left("connect") * share)
-        with closing(sock):
-            if target.scheme == "https":
+            sock = connected(addresses, target.port, deadline.left("connect") * share)
+        self._tell(connections=1)
+        if target.scheme == "https":
+            try:
                 with _named("handshake"):
-                    # The handshake's own time limit is one for all of its messages.
-                    sock.settimeout(deadline.left("handshake"))
-                    host = target.host.removesuffix(".")
-                    sock = tls().wrap_socket(sock, server_hostname=host)
-            with closing(sock), _named("answer"):
-                return self._answer(sock, target, deadline)
+                    sock = secured(sock, target, deadline)
+            except FetchError:
+                sock.close()
+                raise
+        return Wire(sock)
 
     def _checked_addresses(self, target: Target, seconds: float) -> list[str]:
         """Numeric addresses that may be connected to: a later DNS answer changes nothing."""
@@ -91,112 +152,86 @@ class Fetcher:
             raise FetchError("forbidden address", target.host)
         return addresses
 
-    def _answer(self, sock: socket.socket, target: Target, deadline: "_Deadline") -> bytes | Target:
-        connection = http.client.HTTPConnection(target.host, target.port)
-        connection.sock = _Wire(sock, deadline)
-        headers = {"Host": target.authority, **self._headers}
-        connection.request("GET", target.path, headers=headers)
-        with closing(connection.getresponse()) as response:
-            answers.check_status(response.status, response.headers)
-            settings = self._settings
-            answers.check_opt_out(response.headers, settings.user_agent, settings.opt_outs)
-            if response.status in answers.REDIRECTS:
-                return _redirected(target, response.headers.get("Location"))
-            answers.check_type(response.headers)
-            body = self._body(response)
-        body = answers.decoded(body, response.headers, self._settings.max_body_bytes)
-        if not body:
-            raise FetchError("not an image", "empty body")
-        return body
+    def _exchanged(
+        self, wire: Wire, request: bytes, target: Target, deadline: Deadline, is_new: bool = False
+    ) -> Body | Target:
+        """One exchange on `wire`, which is kept for the next one if it can be."""
+        may_stay = False
+        try:
+            with _named("answer"):
+                try:
+                    wire.begin(request, deadline)
+                    response = http.client.HTTPResponse(wire, method="GET")  # type: ignore[arg-type]
+                    response.begin()
+                except (OSError, http.client.HTTPException) as error:
+                    is_stale = not is_new and not wire.received_bytes
+                    if is_stale and not isinstance(error, TimeoutError):
+                        raise _Stale from None
+                    raise
+                try:
+                    return self._read(response, target)
+                finally:
+                    may_stay = response.isclosed() and not response.will_close
+        finally:
+            self._tell(requests=1, received_bytes=wire.received_bytes)
+            if may_stay and self._line.goes_on(target.host) and wire.is_spent():
+                self._wires.keep(target, wire)
+            else:
+                wire.hang_up()
 
-    def _body(self, response: http.client.HTTPResponse) -> bytes:
+    def _read(self, response: http.client.HTTPResponse, target: Target) -> Body | Target:
+        headers, settings = response.headers, self._settings
+        try:
+            answers.check_status(response.status, headers)
+            answers.check_opt_out(headers, settings.user_agent, settings.opt_outs)
+            if response.status in answers.REDIRECTS:
+                found = _redirected(target, headers.get("Location"))
+                _drain(response)
+                return found
+            answers.check_type(headers)
+        except FetchError:
+            _drain(response)
+            raise
+        return self._body(response)
+
+    def _body(self, response: http.client.HTTPResponse) -> Body:
         limit, length = self._settings.max_body_bytes, response.length
         if length is not None and length > limit:
             raise FetchError("too large", f"{length} bytes")
-        body = bytearray()
-        while block := response.read(_BLOCK_BYTES):
-            body += block
-            if len(body) > limit:
-                raise FetchError("too large", f"more than {limit} bytes")
-        # http.client ends quietly when a body is shorter than its Content-Length.
-        if length is not None and len(body) < length:
-            raise FetchError("truncated", f"{len(body)} of {length} bytes")
-        return bytes(body)
-
-
-class _Deadline:
-    """The moment by which an image is here, whatever happens on the way."""
-
-    def __init__(self, seconds: float) -> None:
-        self._end = time.monotonic() + seconds
-
-    def seconds(self) -> float:
-        """Time left; negative when there is none."""
-        return self._end - time.monotonic()
-
-    def left(self, step: str) -> float:
-        """Time left. Raises FetchError when there is none."""
-        seconds = self.seconds()
-        if seconds <= 0:
-            raise FetchError("timeout", step)
-        return seconds
-
-
-class _Wire:
-    """A socket as http.client sees it; each read and write ends at the deadline.
-
-    A socket's own time limit is one per read: a server that sends a byte a second never meets it.
-    """
-
-    def __init__(self, sock: socket.socket, deadline: _Deadline) -> None:
-        self._sock, self._deadline = sock, deadline
-
-    def sendall(self, payload: bytes) -> None:
-        self._sock.settimeout(self._deadline.left("answer"))
-        self._sock.sendall(payload)
-
-    def makefile(self, _mode: str) -> io.BufferedReader:
-        return io.BufferedReader(_Reader(self._sock, self._deadline), _BLOCK_BYTES)
-
-    def close(self) -> None:
-        """Nothing: http.client closes before the body is read, `Fetcher._ask` afterwards."""
-
-
-class _Reader(io.RawIOBase):
-    def __init__(self, sock: socket.socket, deadline: _Deadline) -> None:
-        self._sock, self._deadline = sock, deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        self._sock.settimeout(self._deadline.left("answer"))
-        return self._sock.recv_into(buffer)
-
-
-@cache
-def tls() -> ssl.SSLContext:
-    """One for the process: making it reads every certificate authority, 20 ms of CPU."""
-    return ssl.create_default_context()
-
-
-def _connected(addresses: list[str], port: int, seconds: float) -> socket.socket:
-    """A socket to the first address that answers."""
-    addresses = addresses[:_MAX_ADDRESSES]
-    end = time.monotonic() + seconds
-    for left in reversed(range(len(addresses))):
-        address = addresses[-left - 1]
-        sock = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
+        decoder = answers.decoder(response.headers, limit)
+        body: Body = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by its reader
         try:
-            sock.settimeout(max((end - time.monotonic()) / (left + 1), 0.001))
-            sock.connect((address, port))
-        except OSError:
-            sock.close()
-            if not left:
-                raise
-        else:
-            return sock
-    raise FetchError("dns", "no address")
+            count = 0
+            while block := response.read(_BLOCK_BYTES):
+                count += len(block)
+                if count > limit:
+                    raise FetchError("too large", f"more than {limit} bytes")
+                body.write(decoder.feed(block))
+            # http.client ends quietly when a body is shorter than its Content-Length.
+            if length is not None and count < length:
+                raise FetchError("incomplete", f"{count} of {length} bytes", may_pass=True)
+            decoder.finish()
+            if not body.tell():
+                raise FetchError("not an image", "empty body")
+        except BaseException:
+            body.close()
+            raise
+        body.seek(0)
+        return body
+
+    def _tell(self, **counts: int) -> None:
+        with self._telling:
+            self._told.update(counts)
+
+
+class _Stale(Exception):
+    """A connection that was kept is of no use any more; nothing was answered on it."""
+
+
+def _drain(response: http.client.HTTPResponse) -> None:
+    """Read the rest of a short answer that nobody wants, so that its connection can stay."""
+    if response.length is not None and response.length <= _DRAINED_BYTES:
+        response.read()
 
 
 def _redirected(target: Target, location: str | None) -> Target:
@@ -234,6 +269,6 @@ def _named(step: str) -> Iterator[None]:
     except OSError as error:
         raise FetchError("connection", error.strerror or str(error)) from None
     except http.client.IncompleteRead:
-        raise FetchError("truncated", "chunked body") from None
+        raise FetchError("incomplete", "chunked body", may_pass=True) from None
     except http.client.HTTPException as error:
         raise FetchError("http error", describe(error)) from None

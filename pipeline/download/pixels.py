@@ -9,11 +9,11 @@ import io
 from typing import BinaryIO
 
 import numpy as np
+from img2dataset.resizer import Resizer
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.download.reasons import FetchError, describe, message
-from pipeline.download.seam import Resizer
 from pipeline.settings import DownloadSettings
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")

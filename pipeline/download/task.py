@@ -59,9 +59,10 @@ def download_shard(rows: pa.Table, folder: Path, settings: DownloadSettings) -> 
     with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as staging:
         staged = Path(staging)
         began = time.monotonic()
-        _run_img2dataset(rows, raw_shard, staged, settings)
+        pace = _run_img2dataset(rows, raw_shard, staged, settings)
         stats = _stats(staged, raw_shard, pairs, rows.num_rows)
-        stats["seconds"] = round(time.monotonic() - began, 3)
+        # What another run would not repeat stands apart.
+        stats["pace"] = {"seconds": round(time.monotonic() - began, 3), **pace}
         (staged / f"{name}{_STATS}").write_text(json.dumps(stats, indent=1, sort_keys=True))
         return _place(staged, folder, name, pairs, stats)
 
@@ -79,7 +80,8 @@ def stats_of_whole(folder: Path, name: str, pairs: str | None = None) -> dict[st
 
 def _run_img2dataset(
     rows: pa.Table, raw_shard: int, staged: Path, settings: DownloadSettings
-) -> None:
+) -> dict[str, int]:
+    """Write the shard's tar and parquet; what was asked of the network for it."""
     # Here and not above: the driver, too, imports this module, and these take seconds.
     from pipeline.download.fetch import Fetcher
     from pipeline.download.pixels import PixelResizer
@@ -107,9 +109,10 @@ def _run_img2dataset(
         user_agent_token=None,
         disallowed_header_directives=None,
     )
-    with Fetcher(settings) as fetcher, fetching_with(fetcher.fetch):
+    with Fetcher(settings, rows["url"].to_pylist()) as fetcher, fetching_with(fetcher.answer):
         # Not `downloader(...)`, which prints an error and goes on.
         downloader.download_shard((raw_shard, str(source)))
+        return fetcher.pace
 
 
 def _stats(staged: Path, raw_shard: int, pairs: str, rows: int) -> dict[str, Any]:
@@ -121,6 +124,8 @@ def _stats(staged: Path, raw_shard: int, pairs: str, rows: int) -> dict[str, Any
         raise RuntimeError(f"{rows - table.num_rows} rows of raw shard {name} got lost")
     failed = table.filter(pc.is_valid(table["reason"]))
     hosts = Counter(map(_host, failed["url"].to_pylist()))
+    asked = Counter(map(_host, table["url"].to_pylist()))
+    worst = [host for host, _ in hosts.most_common(_FAILED_HOSTS)]
     statuses = Counter(table["status"].to_pylist())
     files = [f"{name}.tar", f"{name}.parquet"]
     return {
@@ -131,7 +136,8 @@ def _stats(staged: Path, raw_shard: int, pairs: str, rows: int) -> dict[str, Any
         "failed_to_download": statuses["failed_to_download"],
         "failed_to_resize": statuses["failed_to_resize"],
         "reasons": Counter(failed["reason"].to_pylist()),
-        "failed_hosts": dict(hosts.most_common(_FAILED_HOSTS)),
+        "failed_hosts": {host: hosts[host] for host in worst},
+        "asked_hosts": {host: asked[host] for host in worst},
         "bytes": pc.sum(table["bytes"]).as_py() or 0,
         "files": {file: (staged / file).stat().st_size for file in files},
         "sha256": _sha256(staged / files[1]),

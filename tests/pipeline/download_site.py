@@ -25,12 +25,23 @@ Answer = Callable[["Exchange"], None]
 
 
 class Exchange(socketserver.StreamRequestHandler):
-    """One request; an answer writes what it likes to it."""
+    """One request after another; an answer writes what it likes, and says if it can stay."""
 
     server: "_Server"
+    stays = False
 
     def handle(self) -> None:
+        with self.server.lock:
+            self.server.connections.append(self.client_address[1])
+        self.handle_one()
+        while self.stays and self.headers.get("connection") == "keep-alive":
+            self.stays = False
+            self.handle_one()
+
+    def handle_one(self) -> None:
         request = self.rfile.readline().decode("latin-1").split()
+        if not request:
+            return
         self.headers = {}
         while (line := self.rfile.readline().strip()) != b"":
             name, _, value = line.decode("latin-1").partition(":")
@@ -71,6 +82,7 @@ class _Server(socketserver.ThreadingTCPServer):
             self.socket = context.wrap_socket(self.socket, server_side=True)
         self.answers: dict[str, Answer] = {}
         self.asked: Counter[str] = Counter()
+        self.connections: list[int] = []
         self.headers: dict[str, dict[str, str]] = {}
         self.lock = threading.Lock()
         self.over = threading.Event()
@@ -83,6 +95,7 @@ class Site:
         self._server = server
         self.host = f"127.0.0.1:{server.server_address[1]}"
         self.asked = server.asked
+        self.connections = server.connections
         self.headers = server.headers
 
     def at(self, path: str, answer: Answer) -> str:
@@ -127,6 +140,16 @@ def body(payload: bytes, code: int = 200, **headers: str) -> Answer:
 def raw(payload: bytes) -> Answer:
     """Exactly these bytes, then the end of the connection."""
     return lambda exchange: exchange.send(payload)
+
+
+def staying(answer: Answer) -> Answer:
+    """`answer`, and then the connection waits for another request."""
+
+    def stay(exchange: Exchange) -> None:
+        answer(exchange)
+        exchange.stays = True
+
+    return stay
 
 
 def in_turn(*answers: Answer) -> Answer:
@@ -175,15 +198,29 @@ def picture(
     return file.getvalue()
 
 
-def fetch(url: str, settings: DownloadSettings) -> bytes:
-    with Fetcher(settings) as fetcher:
-        return fetcher.fetch(url)
+def fetch_all(urls: list[str], settings: DownloadSettings, **with_: Any) -> list[str | bytes]:
+    """What becomes of each: the bytes, or the reason. One thread, so that the order is known."""
+    found: dict[int, str | bytes] = {}
+    with Fetcher(settings, urls, **with_) as fetcher:
+        for _ in urls:
+            key, answer = fetcher.answer()
+            found[key] = answer.reason if isinstance(answer, FetchError) else answer.read()
+    return [found[key] for key in range(len(urls))]
 
 
-def refusal(url: str, settings: DownloadSettings) -> str:
+def fetch(url: str, settings: DownloadSettings, **with_: Any) -> bytes:
+    with Fetcher(settings, [url], **with_) as fetcher:
+        key, answer = fetcher.answer()
+    assert key == 0
+    if isinstance(answer, FetchError):
+        raise answer
+    return answer.read()
+
+
+def refusal(url: str, settings: DownloadSettings, **with_: Any) -> str:
     """Why there is no image; one of the known reasons."""
     with pytest.raises(FetchError) as caught:
-        fetch(url, settings)
+        fetch(url, settings, **with_)
     assert caught.value.reason in REASONS
     return caught.value.reason
 

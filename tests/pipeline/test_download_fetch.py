@@ -21,7 +21,7 @@ from download_site import (
     stalling,
 )
 
-from pipeline.download.fetch import tls
+from pipeline.download.wire import tls
 from pipeline.settings import DownloadSettings
 
 # A key for these tests alone, and its certificate for 127.0.0.1, good for a hundred years.
@@ -124,14 +124,14 @@ def test_an_endless_body_is_cut_off(site: Site) -> None:
     assert refusal(site.at("/endless", endless), site.settings(max_body_bytes=10**6)) == "too large"
 
 
-def test_a_body_shorter_than_its_length_is_truncated(site: Site) -> None:
+def test_a_body_shorter_than_its_length_is_incomplete(site: Site) -> None:
     short = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc"
-    assert refusal(site.at("/short", raw(short)), site.settings()) == "truncated"
+    assert refusal(site.at("/short", raw(short)), site.settings()) == "incomplete"
 
 
-def test_a_chunked_body_without_its_end_is_truncated(site: Site) -> None:
+def test_a_chunked_body_without_its_end_is_incomplete(site: Site) -> None:
     short = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nff\r\nabc"
-    assert refusal(site.at("/short-chunk", raw(short)), site.settings()) == "truncated"
+    assert refusal(site.at("/short-chunk", raw(short)), site.settings()) == "incomplete"
 
 
 @pytest.mark.parametrize(
@@ -153,10 +153,10 @@ def test_a_small_body_that_unpacks_to_a_large_one_is_too_large(site: Site) -> No
     assert refusal(url, site.settings(max_body_bytes=10**6)) == "too large"
 
 
-def test_a_compressed_body_without_its_end_is_truncated(site: Site) -> None:
+def test_a_compressed_body_without_its_end_is_incomplete(site: Site) -> None:
     packed = gzip.compress(picture())[:-20]
     url = site.at("/half-packed", body(packed, Content_Encoding="gzip"))
-    assert refusal(url, site.settings()) == "truncated"
+    assert refusal(url, site.settings()) == "incomplete"
 
 
 @pytest.fixture
