@@ -1,0 +1,167 @@
+"""Chaos: kill -9 during downloads, and the same bytes afterwards: `make test-chaos`.
+
+A small corpus is downloaded undisturbed. Then, again and again, a download of the same pairs is
+disturbed at a random moment: a Python worker is killed, or the driver alone, whose orphans go on
+for a while, or the driver with all of its processes. What is left is taken up as a user would, by
+the same command, and must come to the same shards and statistics.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from jobs import walk
+from jobs.run import MANIFEST, Run
+from jobs.world import make_world, serve
+from jobs.world.folder import ROUTES
+
+_KINDS = ("worker", "driver", "all")
+_PAIRS = 400
+_PORT = 18593
+_SETS = (
+    "spark.master=local[2,4]",  # a task may fail three times
+    "balance.pairs_per_raw_shard=40",
+    "download.threads=8",
+    "download.connections_per_host=8",
+    "download.deadline_seconds=1.5",
+)
+_LIMIT_SECONDS = 300.0
+
+
+def main() -> int:
+    """Kill as often as asked for; 1 when anything differed afterwards."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    chance = random.Random(asked.seed)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
+        root = Path(scratch)
+        world = make_world(root / "web", _PAIRS, port=_PORT)
+        _answer_always_alike(world.folder / ROUTES)
+        with serve(world.folder, world.port):
+            drawn = Run.open(root / "drawn", world.settings, list(_SETS))
+            for stage in walk.STAGES[:4]:
+                stage.make(drawn)
+            drawn.spark.stop()
+            seconds = _undisturbed(root)
+            told: Counter[str] = Counter()
+            for nth in range(asked.kills):
+                told.update(_disturbed(root, _KINDS[nth % 3], chance.uniform(0, seconds), nth))
+    sys.stdout.write(f"{asked.kills} kills: {dict(told)}\n")
+    return 1 if told["differed"] else 0
+
+
+def _answer_always_alike(routes: Path) -> None:
+    """Take out what answers otherwise the second time: a killed download asks it once more."""
+    told = json.loads(routes.read_text(encoding="utf-8"))
+    for path, route in told.items():
+        if route["do"] in ("flaky", "heals"):
+            told[path] = {"do": "status", "status": 503, "empty": True}
+    routes.write_text(json.dumps(told), encoding="utf-8")
+
+
+def _undisturbed(root: Path) -> float:
+    """Download once, without trouble; how long the images took."""
+    shutil.copytree(root / "drawn", root / "whole")
+    process = _start(root / "whole")
+    began = _wait_for(root / "whole" / "05_images" / "_begun.json", process)
+    assert process.wait(_LIMIT_SECONDS) == 0, (root / "whole.log").read_text()
+    return time.monotonic() - began
+
+
+def _disturbed(root: Path, kind: str, after: float, nth: int) -> Counter[str]:
+    """Kill `kind` so many seconds after the images began, go on, and compare."""
+    run = root / f"killed{nth}"
+    shutil.copytree(root / "drawn", run)
+    process = _start(run)
+    _wait_for(run / "05_images" / "_begun.json", process)
+    time.sleep(after)
+    killed = _kill(process, kind)
+    # A worker's task is tried again by Spark; everything else by whoever runs the command.
+    if process.wait(_LIMIT_SECONDS) != 0:
+        assert _start(run).wait(_LIMIT_SECONDS) == 0, run.with_suffix(".log").read_text()
+    there = len(list((run / "05_images").glob("*_stats.json")))
+    whole, mine = _told(root / "whole"), _told(run)
+    is_equal = whole == mine
+    sys.stdout.write(
+        f"{nth + 1:3} {kind:6} after {after:5.1f} s, {killed} processes: {there} shards, "
+        f"{'equal' if is_equal else 'DIFFERENT'}\n"
+    )
+    sys.stdout.flush()
+    if not is_equal:
+        for name in sorted(whole.keys() | mine.keys()):
+            if whole.get(name) != mine.get(name):
+                sys.stdout.write(f"    {name}: {whole.get(name)} became {mine.get(name)}\n")
+    shutil.rmtree(run, ignore_errors=True)  # an orphan may still clear up its own
+    return Counter({kind: 1, "too late": not killed, "equal" if is_equal else "differed": 1})
+
+
+def _start(run: Path) -> "subprocess.Popen[bytes]":
+    command = [sys.executable, "-m", "jobs", "download", "--run", str(run)]
+    with run.with_suffix(".log").open("ab") as log:
+        return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+
+
+def _wait_for(path: Path, process: "subprocess.Popen[bytes]") -> float:
+    end = time.monotonic() + _LIMIT_SECONDS
+    while not path.exists():
+        assert process.poll() is None, "the download ended before it began"
+        assert time.monotonic() < end, f"{path} does not come"
+        time.sleep(0.02)
+    return time.monotonic()
+
+
+def _kill(process: "subprocess.Popen[bytes]", kind: str) -> int:
+    """Kill -9; how many processes that were."""
+    try:
+        driver = psutil.Process(process.pid)
+        below = driver.children(recursive=True)
+        forks = [child for child in below if "pyspark.daemon" in " ".join(child.cmdline())]
+    except psutil.NoSuchProcess:
+        return 0
+    if process.poll() is not None:
+        return 0
+    if kind == "all":
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return 1 + len(below)
+    victims = forks[-1:] if kind == "worker" else [driver]
+    for victim in victims:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            victim.kill()
+    return len(victims)
+
+
+def _told(run: Path) -> dict[str, Any]:
+    """The digest of every file of the images, and the statistics but for their pace."""
+    images = run / "05_images"
+    told: dict[str, Any] = {}
+    for file in sorted(images.iterdir()):
+        if file.suffix in (".tar", ".parquet"):
+            told[file.name] = hashlib.sha256(file.read_bytes()).hexdigest()
+        elif file.name.endswith("_stats.json"):
+            told[file.name] = json.loads(file.read_text()) | {"pace": None}
+        elif file.name.startswith(".0"):
+            told[file.name] = "staged and left behind"
+    manifest = json.loads((images / MANIFEST).read_text())
+    told["manifest"] = {name: manifest[name] for name in ("rows_in", "rows", "dropped", "content")}
+    return told
+
+
+if __name__ == "__main__":
+    sys.exit(main())
