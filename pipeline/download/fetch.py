@@ -5,7 +5,7 @@ import http.client
 import ssl
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from tempfile import SpooledTemporaryFile
 from threading import Lock
 from typing import IO, Self
@@ -140,7 +140,7 @@ class Fetcher:
             try:
                 with _named("handshake"):
                     sock = secured(sock, target, deadline)
-            except FetchError:
+            except BaseException:
                 sock.close()
                 raise
         return Wire(sock)
@@ -186,13 +186,21 @@ class Fetcher:
             answers.check_opt_out(headers, settings.user_agent, settings.opt_outs)
             if response.status in answers.REDIRECTS:
                 found = _redirected(target, headers.get("Location"))
-                _drain(response)
+                self._drain(response, target)
                 return found
             answers.check_type(headers)
         except FetchError:
-            _drain(response)
+            self._drain(response, target)
             raise
         return self._body(response)
+
+    def _drain(self, response: http.client.HTTPResponse, target: Target) -> None:
+        """Read the rest of a short answer that nobody wants, so that its connection can stay."""
+        is_short = response.length is not None and response.length <= _DRAINED_BYTES
+        if is_short and self._line.goes_on(target.host):
+            # What matters of the answer is known already.
+            with suppress(FetchError, OSError, http.client.HTTPException):
+                response.read()
 
     def _body(self, response: http.client.HTTPResponse) -> Body:
         limit, length = self._settings.max_body_bytes, response.length
@@ -226,12 +234,6 @@ class Fetcher:
 
 class _Stale(Exception):
     """A connection that was kept is of no use any more; nothing was answered on it."""
-
-
-def _drain(response: http.client.HTTPResponse) -> None:
-    """Read the rest of a short answer that nobody wants, so that its connection can stay."""
-    if response.length is not None and response.length <= _DRAINED_BYTES:
-        response.read()
 
 
 def _redirected(target: Target, location: str | None) -> Target:

@@ -78,6 +78,8 @@ class Wire(io.RawIOBase):
 
     def is_quiet(self) -> bool:
         """Whether the other side has neither hung up nor spoken unasked."""
+        if isinstance(self._sock, ssl.SSLSocket) and self._sock.pending():
+            return False
         watch = select.poll()
         watch.register(self._sock, select.POLLIN)
         return not watch.poll(0)

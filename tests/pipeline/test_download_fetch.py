@@ -1,6 +1,7 @@
 """Fetch, against a loopback server that is slow, endless, or lies about its size."""
 
 import gzip
+import socketserver
 import threading
 import time
 import zlib
@@ -14,13 +15,19 @@ from download_site import (
     dripping,
     endless,
     fetch,
+    fetch_all,
+    in_turn,
     picture,
     raw,
     refusal,
     serving,
     stalling,
+    status,
+    staying,
 )
 
+from pipeline.download.fetch import Fetcher
+from pipeline.download.reasons import FetchError
 from pipeline.download.wire import tls
 from pipeline.settings import DownloadSettings
 
@@ -190,3 +197,55 @@ def test_the_deadline_ends_an_answer_over_tls(trusted: str) -> None:
     with serving(trusted) as secure:
         url = secure.at("/", dripping(b"HTTP/1.1 200 OK\r\n\r\n"))
         assert refusal(url, secure.settings(deadline_seconds=0.5)) == "timeout"
+
+
+def test_a_certificate_for_another_host_is_a_tls_failure(trusted: str) -> None:
+    with serving(trusted) as secure:
+        url = secure.at("/", body(b"x")).replace("127.0.0.1", "localhost")
+        assert refusal(url, secure.settings(allow_hosts=["localhost"])) == "tls"
+
+
+class _Plain(socketserver.BaseRequestHandler):
+    def handle(self) -> None:
+        self.request.recv(1000)
+        self.request.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+
+def test_an_answer_in_plain_text_is_a_tls_failure() -> None:
+    with socketserver.TCPServer(("127.0.0.1", 0), _Plain) as server:
+        thread = threading.Thread(target=server.handle_request)
+        thread.start()
+        host = f"127.0.0.1:{server.server_address[1]}"
+        assert refusal(f"https://{host}/", DownloadSettings(allow_hosts=[host])) == "tls"
+        thread.join(10)
+
+
+def test_a_refusal_is_told_although_its_page_never_comes(site: Site) -> None:
+    """Its connection would have been kept for the next image."""
+    page = stalling(b"HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\n")
+    urls = [site.at("/lost", page), site.at("/found", body(b"x"))]
+    assert fetch_all(urls, site.settings(deadline_seconds=0.5)) == ["not found", b"x"]
+
+
+def test_a_large_body_waits_on_the_disk(site: Site) -> None:
+    image = bytes(range(256)) * 20_000
+    with Fetcher(site.settings(), [site.at("/large-body", body(image))]) as fetcher:
+        _, answer = fetcher.answer()
+    assert not isinstance(answer, FetchError)
+    assert answer.fileno() > 2  # a file in memory has no number
+    assert answer.read() == image
+
+
+def test_what_was_asked_of_the_network_is_counted(site: Site) -> None:
+    urls = [
+        site.at("/counted", staying(body(b"x" * 1000))),
+        site.at("/counted-redirect", staying(status(302, Location="/counted"))),
+        site.at("/counted-retry", in_turn(staying(status(503)), staying(body(b"y")))),
+    ]
+    with Fetcher(site.settings(retries=1), urls) as fetcher:
+        for _ in urls:
+            fetcher.answer()
+    pace = fetcher.pace
+    told = {name: pace[name] for name in ("requests", "connections", "retries", "redirects")}
+    assert told == {"requests": 5, "connections": 2, "retries": 1, "redirects": 1}
+    assert 2000 < pace["received_bytes"] < 3000
