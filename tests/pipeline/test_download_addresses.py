@@ -1,5 +1,6 @@
 """Addresses: which URL and which machine may be asked, and how."""
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -13,8 +14,12 @@ from download_site import (
     serving,
     status,
 )
+from hypothesis import given
+from hypothesis import settings as rules
+from hypothesis import strategies as st
 
 from pipeline.download.addresses import is_public, parse
+from pipeline.download.reasons import FetchError
 from pipeline.settings import DownloadSettings
 
 
@@ -159,3 +164,30 @@ def test_a_redirect_loop_ends(site: Site) -> None:
     url = site.at("/loop", status(302, Location="/loop"))
     assert refusal(url, site.settings(max_redirects=3)) == "too many redirects"
     assert site.asked["/loop"] == 4
+
+
+@pytest.mark.parametrize("port", [22, 25, 6000, 6667])
+def test_a_port_that_browsers_block_is_not_asked(port: int) -> None:
+    assert refusal(f"http://example.org:{port}/x.jpg", DownloadSettings()) == "bad url"
+
+
+@given(
+    st.one_of(
+        st.text(),
+        st.builds("http{}://{}{}".format, st.sampled_from(["", "s"]), st.text(), st.text()),
+        st.builds("http://example.org/{}?{}#{}".format, st.text(), st.text(), st.text()),
+        st.builds("http://{}:{}@h:{}/".format, st.text(), st.text(), st.integers()),
+    )
+)
+@rules(deadline=None)
+def test_no_url_writes_into_the_request(url: str) -> None:
+    """Whatever it holds, it is refused, or it is one word of printable ASCII in a header."""
+    try:
+        target = parse(url)
+    except FetchError:
+        return
+    for word in (target.path, target.authority):
+        assert re.fullmatch(r"[!-~]+", word)
+    assert target.path.startswith("/")
+    assert 0 < target.port < 65536
+    assert parse(target.url) == target

@@ -16,6 +16,8 @@ from download_site import (
     status,
 )
 
+from pipeline.settings import DownloadSettings
+
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[Site]:
@@ -40,7 +42,7 @@ def test_a_refusal_is_named_and_not_asked_again(site: Site, code: int, reason: s
     assert site.asked[path] == 1
 
 
-@pytest.mark.parametrize("code", [429, 500, 503])
+@pytest.mark.parametrize("code", [408, 429, 500, 503])
 def test_a_passing_failure_is_asked_again(site: Site, code: int) -> None:
     path = f"/passing-{code}"
     url = site.at(path, in_turn(status(code), body(b"x")))
@@ -74,22 +76,27 @@ def test_a_wait_that_a_site_asks_for_is_kept(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    "header",
+    ("header", "way"),
     [
-        {"X_Robots_Tag": "noai"},
-        {"X_Robots_Tag": "nofollow, NoImageAI"},
-        {"X_Robots_Tag": "noindex"},
-        {"X_Robots_Tag": "none"},
-        {"X_Robots_Tag": "webimagetext: noai"},
-        {"X_Robots_Tag": "otherbot: nofollow, webimagetext: noai"},
-        {"X_Robots_Tag": "unavailable_after: 25 Jun 2030 15:00:00 GMT, noai"},
-        {"tdm_reservation": "1"},
+        ({"X_Robots_Tag": "noai"}, "noai"),
+        ({"X_Robots_Tag": "nofollow, NoImageAI"}, "noimageai"),
+        ({"X_Robots_Tag": "noml"}, "noml"),
+        ({"X_Robots_Tag": "noindex"}, "noindex"),
+        ({"X_Robots_Tag": "noimageindex"}, "noimageindex"),
+        ({"X_Robots_Tag": "none"}, "none"),
+        ({"X_Robots_Tag": "webimagetext: noai"}, "noai"),
+        ({"X_Robots_Tag": "otherbot: nofollow, webimagetext: noai"}, "noai"),
+        ({"X_Robots_Tag": "unavailable_after: 25 Jun 2030 15:00:00 GMT, noai"}, "noai"),
+        ({"tdm_reservation": "1"}, "tdm-reservation"),
     ],
 )
-def test_an_opt_out_is_honoured(site: Site, header: dict[str, str]) -> None:
+def test_each_opt_out_is_honoured_unless_it_is_taken_out_of_the_list(
+    site: Site, header: dict[str, str], way: str
+) -> None:
     url = site.at("/reserved", body(picture(), **header))
     assert refusal(url, site.settings()) == "opted out"
-    assert fetch(url, site.settings(opt_outs=[])) == picture()
+    others = [each for each in DownloadSettings().opt_outs if each != way]
+    assert fetch(url, site.settings(opt_outs=others)) == picture()
 
 
 @pytest.mark.parametrize(
