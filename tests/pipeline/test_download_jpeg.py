@@ -1,7 +1,9 @@
 """JPEG: bytes that lie, and decoding at a scale."""
 
 import io
+import math
 import re
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -110,6 +112,25 @@ def test_the_pixels_are_those_that_pillow_decodes() -> None:
     pixels, _ = jpeg.decode(raw, (48, 64), (48, 64))
     theirs = np.asarray(Image.open(io.BytesIO(raw)))
     assert np.abs(pixels[..., :3].astype(int) - theirs).max() <= 1
+
+
+def test_each_thread_decodes_into_memory_of_its_own() -> None:
+    first, second = (picture(size=(64, 48), seed=seed) for seed in (1, 2))
+    mine, _ = jpeg.decode(first, (48, 64), (48, 64))
+    before = mine.copy()
+    with ThreadPoolExecutor(1) as pool:
+        theirs = pool.submit(lambda: jpeg.decode(second, (48, 64), (48, 64))[0].copy()).result()
+    assert (mine == before).all()
+    assert not (mine == theirs).all()
+
+
+def test_a_picture_larger_than_what_is_kept_is_decoded_too() -> None:
+    side = math.isqrt(jpeg.MAX_KEPT_BYTES // 4) + 1
+    raw = picture(size=(side, side))
+    pixels, _ = jpeg.decode(raw, (side, side), (side, side))
+    kept, _ = jpeg.decode(picture(), (48, 64), (48, 64))
+    assert pixels.shape == (side, side, 4)
+    assert not np.shares_memory(pixels, kept)
 
 
 def test_a_jpeg_of_another_size_than_was_looked_at_is_not_decoded() -> None:
