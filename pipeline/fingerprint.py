@@ -3,25 +3,22 @@
 reads   images, evaluation sets
 writes  fingerprints
 
-pHash (64 bits, as imagehash) proposes, PDQ (256 bits, as Facebook's ThreatExchange) confirms, and
-the digest of the pixels decides where an image is too flat for either.
+Downloaded images may bring theirs along; the others are read and decoded here.
 """
 
 import hashlib
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import imagehash
-import numpy as np
-import pdqhash
 import pyarrow as pa
 from PIL import Image, ImageOps, UnidentifiedImageError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipeline import evalsets, tars
+from pipeline.hashes import of_image
 from pipeline.schemas import FINGERPRINTS
 from pipeline.settings import EvalSet, FingerprintSettings
 
@@ -30,34 +27,11 @@ MAX_PIXELS = 100_000_000
 """Larger images are not decoded."""
 
 _ROW = pa.schema([*FINGERPRINTS, pa.field("dropped_for", pa.string())])
+_HASHES = ("phash", "pdq", "quality", "sha256", "pixels_sha256")
 _DDL = (
     "id string, source string, variant string, phash long, pdq binary, quality int, "
     "sha256 string, pixels_sha256 string, dropped_for string"
 )
-
-
-class Fingerprint(NamedTuple):
-    """What an image is known by."""
-
-    phash: int
-    pdq: bytes
-    quality: int
-    pixels_sha256: str
-
-
-def of_image(image: Image.Image) -> Fingerprint:
-    """The fingerprint of an RGB image."""
-    pixels = np.asarray(image)
-    bits = imagehash.phash(image).hash.flatten()
-    # Pixels without any detail have no quality and an arbitrary hash.
-    pdq_bits, quality = pdqhash.compute(pixels)
-    size = f"{image.width}x{image.height}:".encode()
-    return Fingerprint(
-        phash=int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True),
-        pdq=np.packbits(pdq_bits.astype(bool)).tobytes(),
-        quality=int(quality),
-        pixels_sha256=hashlib.sha256(size + pixels.tobytes()).hexdigest(),
-    )
 
 
 def decode(data: bytes) -> Image.Image | None:
@@ -117,9 +91,18 @@ VARIANTS: dict[str, Callable[[Image.Image], Image.Image]] = {
 
 
 def corpus(images: DataFrame, folder: str) -> DataFrame:
-    """The fingerprint of every downloaded image; its bytes are read from the tars in `folder`."""
+    """The fingerprint of every downloaded image. Those that were hashed when they were downloaded
+    pass through; the bytes of the others are read from the tars in `folder`."""
     arrived = images.where(F.col("status") == "success")
-    arrived = arrived.select("pair_id", "raw_shard", "offset", "bytes", "sha256")
+    hashed = arrived.where(F.col("phash").isNotNull()).select(
+        F.col("pair_id").alias("id"),
+        F.lit("corpus").alias("source"),
+        F.lit("original").alias("variant"),
+        *_HASHES,
+        F.lit(None).cast("string").alias("dropped_for"),
+    )
+    unhashed = arrived.where(F.col("phash").isNull())
+    unhashed = unhashed.select("pair_id", "raw_shard", "offset", "bytes", "sha256")
 
     def hash_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
@@ -129,7 +112,7 @@ def corpus(images: DataFrame, folder: str) -> DataFrame:
                 rows.append(_row(row["pair_id"], "corpus", "original", row["sha256"], decode(data)))
             yield _batch(rows)
 
-    return arrived.mapInArrow(hash_batches, _DDL)
+    return hashed.unionByName(unhashed.mapInArrow(hash_batches, _DDL))
 
 
 def read_image(folder: str, row: dict[str, Any]) -> bytes:
@@ -175,17 +158,8 @@ def _row(
     if image is None:
         return name, source, variant, None, None, None, digest, None, "undecodable"
     found = of_image(image)
-    return (
-        name,
-        source,
-        variant,
-        found.phash,
-        found.pdq,
-        found.quality,
-        digest,
-        (found.pixels_sha256),
-        None,
-    )
+    hashes = found.phash, found.pdq, found.quality, digest, found.pixels_sha256
+    return name, source, variant, *hashes, None
 
 
 def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:

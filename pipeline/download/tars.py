@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import tars
+from pipeline.download.pixels import Picture
 from pipeline.download.reasons import reason_of
 from pipeline.schemas import IMAGES, SAMPLE_MEMBERS
 
@@ -68,6 +69,8 @@ class OrderedSampleWriter:
             row["reason"] = reason_of(row["error_message"])
         else:
             row["bytes"] = len(img_str)
+        if isinstance(img_str, Picture) and img_str.fingerprint is not None:
+            row |= img_str.fingerprint._asdict()
         try:
             self._rows.append((row, self._spooled_bytes))
             self._spooled_bytes += self._spool.write(img_str or b"")

@@ -6,10 +6,12 @@ import zlib
 
 import numpy as np
 import pytest
+import simplejpeg
+from download_photos import photo
 from download_site import picture
-from PIL import Image
+from PIL import Image, ImageOps
 
-from pipeline.download.pixels import PixelResizer, Resized, is_whole_jpeg
+from pipeline.download.pixels import PixelResizer, Resized
 from pipeline.download.reasons import REASONS, reason_of
 from pipeline.settings import DownloadSettings
 
@@ -145,6 +147,65 @@ def test_a_turned_camera_gives_an_upright_picture(kind: str) -> None:
     assert is_near(image.getpixel((20, 50)), BLUE)
 
 
+@pytest.mark.parametrize("orientation", range(10))
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "AVIF"])
+def test_every_orientation_is_turned_as_pillow_turns_it(kind: str, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    corners = two_colours(60, 40)
+    corners.paste((240, 240, 240), (0, 0, 20, 15))
+    raw = saved(corners, kind, exif=exif)
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(raw))).convert("RGB")
+    ours = opened(raw)
+    assert ours.size == upright.size
+    # The stored picture has a quarter of its colours, which shows at edges.
+    assert np.abs(np.asarray(ours, int) - np.asarray(upright, int)).mean() < 6
+    assert resized(raw)[3:5] == upright.size
+
+
+def test_a_large_photo_is_turned_too() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image = opened(saved(two_colours(900, 600), "JPEG", exif=exif), image_side=100)
+    assert image.size == (100, 150)
+    assert is_near(image.getpixel((50, 10)), RED)
+    assert is_near(image.getpixel((50, 140)), BLUE)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("size", [(640, 480), (427, 640), (1601, 1203)])
+def test_a_shrunk_picture_is_near_pillows(kind: str, size: tuple[int, int]) -> None:
+    raw = photo(size, kind)
+    ours = opened(raw)
+    theirs = Image.open(io.BytesIO(raw)).convert("RGB").resize(ours.size, Image.Resampling.LANCZOS)
+    apart = np.asarray(ours, int) - np.asarray(theirs, int)
+    assert (apart**2).mean() < 65025 / 10**3.6  # a PSNR of 36
+
+
+def test_a_jpeg_with_garbage_before_its_end_is_forgiven() -> None:
+    raw = picture(size=(64, 48))
+    with pytest.raises(ValueError, match="extraneous"):
+        simplejpeg.decode_jpeg(raw[:-2] + b"garbage" + raw[-2:])
+    image = opened(raw[:-2] + b"garbage" + raw[-2:])
+    clean = opened(raw)
+    assert np.asarray(image).tobytes() == np.asarray(clean).tobytes()
+
+
+def test_a_jpeg_with_a_hole_in_it_costs_no_more_than_the_hole() -> None:
+    """Browsers show what there is."""
+    raw = photo((400, 300))
+    with_hole = raw[: len(raw) * 3 // 4] + raw[-2:]
+    upper = [np.asarray(opened(file), int)[:100] for file in (raw, with_hole)]
+    assert np.abs(upper[0] - upper[1]).max() <= 1
+
+
+def test_a_jpeg_of_too_many_scans_is_undecodable() -> None:
+    raw = picture(size=(64, 48), progressive=True)
+    last = raw[raw.rfind(b"\xff\xda") : -2]
+    *_, error_message = resized(raw[:-2] + last * 200 + raw[-2:])
+    assert error_message == "undecodable: more than 100 scans"
+
+
 def test_broken_exif_does_not_cost_the_picture() -> None:
     raw = saved(two_colours(), "JPEG", exif=b"Exif\0\0no TIFF at all")
     assert is_near(opened(raw).getpixel((10, 20)), RED)
@@ -188,19 +249,6 @@ def test_another_file_without_its_end_has_no_picture(kind: str) -> None:
     assert refusal(raw[: len(raw) // 2]) in ("truncated", "undecodable")
 
 
-def test_the_end_of_a_thumbnail_is_not_the_end_of_the_picture() -> None:
-    thumbnail = picture(size=(32, 32))
-    app1 = b"\xff\xe1" + (len(thumbnail) + 8).to_bytes(2) + b"Exif\0\0" + thumbnail
-    raw = picture(size=(400, 300))
-    with_thumbnail = raw[:2] + app1 + raw[2:]
-    assert is_whole_jpeg(with_thumbnail)
-    assert not is_whole_jpeg(with_thumbnail[: len(with_thumbnail) // 2])
-
-
-def test_what_follows_the_end_of_a_jpeg_does_no_harm() -> None:
-    assert is_whole_jpeg(picture() + b"\xff\xda and more")
-
-
 @pytest.mark.parametrize(
     "raw", [b"", b"x", b"<html></html>", b"\xff\xd8\xff", b"%!PS-Adobe", b"<svg/>"]
 )
@@ -210,19 +258,6 @@ def test_what_is_no_picture_is_undecodable(raw: bytes) -> None:
 
 def test_pixels_that_are_not_integers_are_undecodable() -> None:
     assert refusal(saved(Image.new("F", (40, 40), 0.5), "TIFF")) == "undecodable"
-
-
-def test_noise_in_a_file_never_raises() -> None:
-    """A picture that crashed its decoder would end the shard of ten thousand it is in."""
-    chance = np.random.default_rng(0)
-    for kind in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF"):
-        raw = np.frombuffer(picture(kind), np.uint8)
-        for _ in range(30):
-            broken = raw.copy()
-            at = chance.integers(0, len(raw), 8)
-            broken[at] = chance.integers(0, 256, 8)
-            *_, error_message = resized(broken.tobytes())
-            assert error_message is None or reason_of(error_message) in REASONS
 
 
 def test_an_error_names_nothing_that_changes_from_run_to_run() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.fingerprint import VARIANTS, decode, of_image
+from pipeline.fingerprint import VARIANTS, corpus, decode
+from pipeline.hashes import of_image
 
 
 def _picture(seed: int, side: int = 96) -> Image.Image:
@@ -85,3 +86,33 @@ def test_a_variant_of_an_evaluation_image_is_near_the_same_change_made_elsewhere
         copy = decode(_encoded(change(image), quality=60))
         assert copy is not None
         assert _bits(of_image(change(image)).pdq, of_image(copy).pdq) <= 31, name
+
+
+def test_what_was_hashed_at_download_is_not_read_again(spark, tmp_path) -> None:
+    images = [_picture(seed, 128) for seed in (1, 2)]
+    stored = [_encoded(image) for image in images]
+    (tmp_path / "00007.tar").write_bytes(b"".join(stored))
+    facts = {"status": "success", "raw_shard": 7, "sha256": "ab"}
+    at_download = of_image(images[0])._asdict()
+    rows = [
+        # Its bytes are nowhere.
+        {"pair_id": "hashed", **facts, "offset": 10**9, "bytes": 9, **at_download},
+        {"pair_id": "unhashed", **facts, "offset": len(stored[0]), "bytes": len(stored[1])},
+        {"pair_id": "broken", **facts, "offset": 1, "bytes": 50},
+        {"pair_id": "lost", "status": "failed_to_download", "raw_shard": 7},
+    ]
+    names = ["pair_id", "status", "raw_shard", "sha256", "offset", "bytes", *at_download]
+    ddl = (
+        "pair_id string, status string, raw_shard int, sha256 string, offset long, bytes long, "
+        "phash long, pdq binary, quality int, pixels_sha256 string"
+    )
+    table = spark.createDataFrame([[row.get(name) for name in names] for row in rows], ddl)
+    found = {row["id"]: row.asDict() for row in corpus(table, str(tmp_path)).collect()}
+    assert set(found) == {"hashed", "unhashed", "broken"}
+    again = decode(stored[1])
+    assert again is not None
+    for name, hashes in (("hashed", at_download), ("unhashed", of_image(again)._asdict())):
+        assert {column: found[name][column] for column in hashes} == hashes
+        assert (found[name]["source"], found[name]["variant"]) == ("corpus", "original")
+        assert (found[name]["sha256"], found[name]["dropped_for"]) == ("ab", None)
+    assert (found["broken"]["phash"], found["broken"]["dropped_for"]) == (None, "undecodable")
