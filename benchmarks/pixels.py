@@ -5,6 +5,7 @@ python -m benchmarks.pixels DATA, where DATA/photos holds coco_mini_239.tar.
 
 import io
 import math
+import os
 import sys
 import tarfile
 from collections.abc import Callable, Iterable
@@ -19,13 +20,14 @@ from benchmarks.form import Figure, alternate, publish
 from pipeline import fingerprint, hashes
 from pipeline.download import jpeg
 from pipeline.download.pixels import PixelResizer, smaller
-from pipeline.download.seam import Resizer
 from pipeline.download.shrink import shrink
 from pipeline.kernels import Bytes
 from pipeline.settings import DownloadSettings
 
-import albumentations  # isort: skip - the seam quietens its import
-import cv2  # isort: skip
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or its import asks the package index
+import albumentations
+import cv2
+from img2dataset.resizer import Resizer
 
 SIDE, QUALITY = 256, 90
 SIZES = {(640, 480): 40, (1600, 1200): 16, (3000, 2000): 8}

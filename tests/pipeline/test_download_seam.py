@@ -135,6 +135,6 @@ def test_a_download_connects_to_the_hosts_of_its_list_and_to_nobody_else(tmp_pat
     assert {tuple(address) for address in told["connects"]} == {("127.0.0.1", port)}
     assert set(told["names"]) == {"localhost"}
     assert told["started"] == []
-    unwanted = {"wandb", "torch", "albumentations", "requests", "pyspark", "pandas"}
+    unwanted = {"wandb", "torch", "albumentations", "requests", "cv2"}
     assert unwanted.isdisjoint(told["modules"])
     assert "site-packages" not in told["dataclasses"]

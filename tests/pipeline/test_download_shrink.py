@@ -112,8 +112,9 @@ def test_every_thread_makes_the_same_pixels() -> None:
     assert found == [True] * 40
 
 
-def test_the_size_of_a_shrunk_picture_is_img2datasets() -> None:
-    from pipeline.download.seam import Resizer
+def test_the_size_of_a_shrunk_picture_is_img2datasets(monkeypatch) -> None:
+    monkeypatch.setenv("NO_ALBUMENTATIONS_UPDATE", "1")  # or it asks the package index
+    from img2dataset.resizer import Resizer
 
     theirs = Resizer(image_size=32, resize_mode="keep_ratio", resize_only_if_bigger=True)
     chance = np.random.default_rng(0)
