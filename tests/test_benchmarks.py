@@ -1,11 +1,16 @@
-"""benchmarks.form"""
+"""benchmarks.form, and the web and the meter of benchmarks.download"""
 
+import gzip
+import io
 import json
+import sys
+import zlib
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
-from benchmarks import form
+from benchmarks import download, form, web
 
 
 def test_a_result_holds_every_figure_beside_its_peer(
@@ -51,3 +56,22 @@ def test_work_that_computes_costs_cpu_and_work_that_waits_costs_time() -> None:
 
     assert form.cpu_seconds(lambda: sum(range(3_000_000))) > 0
     assert form.wall_seconds(lambda: time.sleep(0.05)) >= 0.05
+
+
+def test_the_bombs_of_the_web_are_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert zlib.decompress(web.deflated_zeros((1 << 20) + 7), -15) == bytes((1 << 20) + 7)
+    with Image.open(io.BytesIO(web.bomb_png(1500))) as image:
+        assert image.size == (1500, 1500)
+        assert image.getextrema() == ((0, 0),) * 3
+    assert gzip.decompress(web.bomb_gzip(3)) == bytes(3 << 20)
+
+
+def test_the_meter_counts_processes_whose_end_nobody_waits_for(tmp_path: Path) -> None:
+    busy = "import time\nwhile time.process_time() < 1: pass"
+    parent = (
+        "import signal, subprocess, sys\n"
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+        f"subprocess.Popen([sys.executable, '-c', {busy!r}]).wait()"
+    )
+    cost = download.metered([sys.executable, "-c", parent], tmp_path / "log")
+    assert cost.cpu > 0.5
