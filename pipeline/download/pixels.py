@@ -142,8 +142,9 @@ def _rgbx(image: Image.Image) -> Bytes:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB").convert("RGBX"))
+        return np.asarray(Image.alpha_composite(white, image))
+    pixels = image.convert("RGB").tobytes("raw", "RGBX")
+    return np.frombuffer(pixels, np.uint8).reshape(image.height, image.width, CHANNELS)
 
 
 def _high_byte(gray: NDArray[np.integer]) -> Bytes:
