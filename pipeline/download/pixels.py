@@ -27,7 +27,8 @@ _SWAPPED = (5, 6, 7, 8)
 _MIRRORED = (2, 4, 5, 7)
 _QUARTERS = {3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}
 """Quarters of a turn to the left, after mirroring, for an orientation of EXIF."""
-_BAND = 1024
+_BAND = 64
+"""Rows; in larger bands Pillow's pixels cost four times as much, in new pages of memory."""
 
 Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
 """As img2dataset has it: JPEG, width, height, original width, original height, error."""
