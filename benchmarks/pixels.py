@@ -104,7 +104,8 @@ def each(work: Callable[..., object], things: Iterable[object]) -> Callable[[], 
 def beside(name: str, ours: Callable[[], object], peer: Callable[[], object], count: int) -> Figure:
     seconds = alternate({"ours": ours, "peer": peer}, rounds=7)
     told = {who: spent / count * 1e3 for who, spent in seconds.items()}
-    return Figure(name, told["ours"], "ms", told["peer"], STOCK, goal=1.0, at_most=True)
+    goal = 0.5 if name.endswith("in all") else 1.0
+    return Figure(name, told["ours"], "ms", told["peer"], STOCK, goal=goal, at_most=True)
 
 
 def speed(name: str, files: list[bytes]) -> list[Figure]:
@@ -116,7 +117,7 @@ def speed(name: str, files: list[bytes]) -> list[Figure]:
     our_small = [our_shrunk(decoded, size) for decoded in our_pixels]
     stock_pixels = [stock_decoded(raw) for raw in files]
     stock_small = [stock_shrunk(pixels) for pixels in stock_pixels]
-    told = simplejpeg.decode_jpeg_header(files[0])
+    subsampling = simplejpeg.decode_jpeg_header(files[0])[3]
 
     def hashed_later(raw: bytes) -> None:
         stored = theirs(io.BytesIO(raw))[0]
@@ -138,13 +139,13 @@ def speed(name: str, files: list[bytes]) -> list[Figure]:
             each(lambda small: jpeg.encode(small, QUALITY), our_small),
             each(stock_encoded, stock_small),
         ),
-        "in all, and hashed": (
+        "in all, and hashed (theirs: decoded again)": (
             each(lambda raw: hashing(io.BytesIO(raw)), files),
             each(hashed_later, files),
         ),
     }
     kilobytes = np.mean([len(raw) for raw in files]) / 1e3
-    told_as = f"{name} ({kilobytes:.0f} kB, {told[3]})"
+    told_as = f"{name} ({kilobytes:.0f} kB, {subsampling})"
     return [beside(f"{told_as}: {step}", *pair, len(files)) for step, pair in pairs.items()]
 
 

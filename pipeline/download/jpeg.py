@@ -38,7 +38,7 @@ def check(raw: bytes) -> None:
         return
     first = _first_scan(raw)
     # What looks like the beginning of a scan may be part of anything behind the picture's end.
-    if first is not None and _alike(np.frombuffer(raw, np.uint8), first) > MAX_SCANS:
+    if first is not None and _alike(np.frombuffer(raw, np.uint8)[first:]) > MAX_SCANS:
         _count_scans(raw, first)
 
 
@@ -118,11 +118,11 @@ def _first_scan(raw: bytes) -> int | None:
 
 
 @kernel
-def _alike(raw: Bytes, first: int) -> int:
-    """How many times the two bytes of a scan's beginning stand in `raw` from `first` on."""
+def _alike(scans: Bytes) -> int:
+    """How many times the two bytes of a scan's beginning stand there."""
     found = 0
-    for at in range(first, len(raw) - 1):
-        found += (raw[at] == 0xFF) & (raw[at + 1] == 0xDA)
+    for at in range(len(scans) - 1):
+        found += (scans[at] == 0xFF) & (scans[at + 1] == 0xDA)
     return found
 
 

@@ -27,7 +27,8 @@ _SWAPPED = (5, 6, 7, 8)
 _MIRRORED = (2, 4, 5, 7)
 _QUARTERS = {3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}
 """Quarters of a turn to the left, after mirroring, for an orientation of EXIF."""
-_BAND = 1024
+_BAND = 64
+"""Rows; in larger bands Pillow's pixels cost four times as much, in new pages of memory."""
 
 Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
 """As img2dataset has it: JPEG, width, height, original width, original height, error."""
@@ -142,8 +143,9 @@ def _rgbx(image: Image.Image) -> Bytes:
     if image.has_transparency_data:
         image = image.convert("RGBA")
         white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return np.asarray(image.convert("RGB").convert("RGBX"))
+        return np.asarray(Image.alpha_composite(white, image))
+    pixels = image.convert("RGB").tobytes("raw", "RGBX")
+    return np.frombuffer(pixels, np.uint8).reshape(image.height, image.width, CHANNELS)
 
 
 def _high_byte(gray: NDArray[np.integer]) -> Bytes:

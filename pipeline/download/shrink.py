@@ -4,7 +4,6 @@ The filter is the cubic of Keys (a = -1/2), stretched by as much as the picture 
 BICUBIC. All is done in whole numbers, so that every machine makes the same pixels.
 """
 
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,7 +34,6 @@ come to less than half of a pixel's value, so that a flat picture stays as it is
 _BLOCK = 32
 _ROWS = 4
 _LANES = _ROWS * CHANNELS
-_KEPT_TAPS = 256
 
 
 class Taps(NamedTuple):
@@ -45,7 +43,7 @@ class Taps(NamedTuple):
     weights: Shorts
 
 
-@lru_cache(maxsize=_KEPT_TAPS)
+@kernel
 def taps(size: int, extent: float, target: int) -> Taps:
     """Of a line of `size` pixels, the first `extent` of which are the picture, shrunk to `target`.
 
@@ -54,22 +52,35 @@ def taps(size: int, extent: float, target: int) -> Taps:
     scale = extent / target
     stretch = max(scale, 1.0)
     count = min(size, int(np.ceil(2 * _REACH * stretch)))
-    centres = (np.arange(target) + 0.5) * scale
-    first = np.ceil(centres - _REACH * stretch - 0.5).astype(np.int64).clip(0, size - count)
-    places = first[:, None] + np.arange(count) + 0.5
-    weights = _cubic((places - centres[:, None]) / stretch)
-    whole = np.rint(weights / weights.sum(axis=1, keepdims=True) * _ONE).astype(np.int64)
-    # What rounding took goes to the largest, so that a flat picture stays as it is.
-    whole[np.arange(target), whole.argmax(axis=1)] += _ONE - whole.sum(axis=1)
-    return Taps(first, whole.clip(max=_ONE - 1).astype(np.int16))
+    first = np.empty(target, np.int64)
+    weights = np.empty((target, count), np.int16)
+    line = np.empty(count, np.float64)
+    for place in range(target):
+        centre = (place + 0.5) * scale
+        begin = int(np.ceil(centre - _REACH * stretch - 0.5))
+        begin = max(0, min(begin, size - count))
+        for tap in range(count):
+            line[tap] = _cubic((begin + tap + 0.5 - centre) / stretch)
+        total, left, largest = line.sum(), _ONE, 0
+        for tap in range(count):
+            whole = int(np.rint(line[tap] / total * _ONE))
+            weights[place, tap] = min(whole, _ONE - 1)
+            left -= whole
+            if line[tap] > line[largest]:
+                largest = tap
+        # What rounding took goes to the largest, so that a flat picture stays as it is.
+        weights[place, largest] = min(weights[place, largest] + left, _ONE - 1)
+        first[place] = begin
+    return Taps(first, weights)
 
 
-def _cubic(x: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+@kernel
+def _cubic(x: float) -> float:
     # R. Keys, Cubic convolution interpolation for digital image processing, 1981, with a = -1/2.
-    x = np.abs(x)
-    near = (1.5 * x - 2.5) * x * x + 1
-    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
-    return np.where(x < 1, near, np.where(x < _REACH, far, 0.0))
+    x = abs(x)
+    if x < 1:
+        return (1.5 * x - 2.5) * x * x + 1
+    return ((-0.5 * x + 2.5) * x - 4) * x + 2 if x < _REACH else 0.0
 
 
 def shrink(pixels: Bytes, extent: tuple[float, float], size: tuple[int, int]) -> Bytes:
