@@ -98,7 +98,8 @@ class Web(NamedTuple):
         return f"{scheme}://{link.host}:{port}/{link.number}.jpg"
 
     def at(self, scheme: str, path: str) -> str:
-        return f"{scheme}://{HOSTS[len(path)]}:{getattr(self, scheme)}{path}"
+        host = HOSTS[zlib.crc32(path.encode()) % len(HOSTS)]
+        return f"{scheme}://{host}:{getattr(self, scheme)}{path}"
 
 
 @contextmanager
