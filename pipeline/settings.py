@@ -159,7 +159,7 @@ OptOut = Literal["noai", "noimageai", "noml", "noindex", "noimageindex", "none",
 
 class DownloadSettings(_Closed):
     pace = frozenset({"threads", "connections_per_host", "user_agent", "contact"})
-    further = frozenset({"rounds"})
+    further = frozenset({"rounds", "retry_failures"})
 
     threads: int = Field(default=64, gt=0)
     """Fetches at a time in one task."""
@@ -201,7 +201,7 @@ class DownloadSettings(_Closed):
     """Pixels of the shorter side; smaller images are refused."""
     max_aspect_ratio: float = Field(default=4.0, ge=1.0)
     max_pixels: int = Field(default=50_000_000, gt=0)
-    """Refused before decoding."""
+    """Refused before decoding. WebP counts three times and AVIF twice, as their decoders hold them."""
     jpeg_quality: int = Field(default=90, ge=1, le=100)
     fingerprints: bool = True
     """Hash each image while its pixels are in memory, so that the fingerprint stage need not decode

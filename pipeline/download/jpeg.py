@@ -2,6 +2,7 @@
 
 import re
 import threading
+from typing import NamedTuple
 
 import numpy as np
 import simplejpeg
@@ -11,6 +12,8 @@ from pipeline.download.shrink import CHANNELS
 from pipeline.kernels import Bytes, kernel
 
 _SOI, _SCAN, _END = b"\xff\xd8", b"\xff\xda", b"\xff\xd9"
+_EXIF = b"Exif\0\0"
+_COLOURS = ("YCbCr", "RGB", "Gray")
 _WITHOUT_LENGTH = (0x01, *range(0xD0, 0xD8))
 # In a scan 0xff is followed by 0, or by the number of a restart.
 _MARKER = re.compile(rb"\xff([\x01-\xcf\xd8-\xfe])")
@@ -32,26 +35,32 @@ _SPARE = 1.4
 filter, and at 1.2 the picture is further from the ideal than that of OpenCV's INTER_AREA."""
 
 
-def check(raw: bytes) -> None:
-    """Refuse what would keep a decoder busy for minutes. Raises FetchError."""
+class Head(NamedTuple):
+    """What a JPEG says of itself before a pixel of it is decoded."""
+
+    size: tuple[int, int] | None
+    """Rows and columns; None where libjpeg-turbo does not know it, or its colours are CMYK."""
+    exif: bytes
+    is_whole: bool
+    """Whether the scan that begins the picture is followed by an end of image: decoders paint what
+    is missing grey and call it a success."""
+
+
+def head(raw: bytes) -> Head | None:
+    """None of another file. Raises FetchError for what would keep a decoder busy for minutes."""
     if not raw.startswith(_SOI):
-        return
-    first = _first_scan(raw)
+        return None
+    first, exif = _segments(raw)
     # What looks like the beginning of a scan may be part of anything behind the picture's end.
     if first is not None and _alike(np.frombuffer(raw, np.uint8)[first:]) > MAX_SCANS:
         _count_scans(raw, first)
-
-
-def is_whole(raw: bytes) -> bool:
-    """Whether the scan that begins the picture is followed by an end of image.
-
-    Decoders paint what is missing grey and call it a success. Segments are skipped by their
-    length, since an EXIF thumbnail has an end of image of its own.
-    """
-    first = _first_scan(raw)
-    if first is not None:
-        return raw.rfind(_END, first) >= 0
-    return raw.rfind(_END) > raw.rfind(_SCAN)
+    begins = raw.rfind(_SCAN) if first is None else first
+    try:
+        rows, columns, colours, _ = simplejpeg.decode_jpeg_header(raw)
+    except ValueError:
+        colours = None
+    size = (rows, columns) if colours in _COLOURS else None
+    return Head(size, exif, raw.rfind(_END) > begins)
 
 
 class _Room(threading.local):
@@ -72,23 +81,22 @@ class _Room(threading.local):
 _room = _Room()
 
 
-def decode(raw: bytes, size: tuple[int, int], target: tuple[int, int]) -> tuple[Bytes, int]:
+def decode(
+    raw: bytes, size: tuple[int, int], target: tuple[int, int]
+) -> tuple[Bytes, tuple[float, float]]:
     """The pixels, with a fourth channel, of a JPEG of `size` rows and columns that is to become
-    `target`, and the eighths of `size` that they are. They last until this thread decodes the next
-    picture. Raises ValueError if anything is amiss."""
-    rows, columns, *_ = simplejpeg.decode_jpeg_header(raw)
-    if (rows, columns) != size:
-        raise ValueError("its size is not the one that was looked at")
+    `target`, and how many rows and columns of them are the picture. They last until this thread
+    decodes the next one. Raises ValueError if anything is amiss."""
     enough = [m for m in _SCALES if m * min(size) >= 8 * _SPARE * min(target)]
     eighths = min(enough, default=8)
-    height, width = -(-rows * eighths // 8), -(-columns * eighths // 8)
+    height, width = (-(-side * eighths // 8) for side in size)
     room = _room.of(height * width * CHANNELS)
     pixels: Bytes = simplejpeg.decode_jpeg(
         raw, "RGBX", min_height=height, min_width=width, buffer=room
     )
     if pixels.shape[:2] != (height, width):
-        raise ValueError("it was decoded at another scale")
-    return pixels, eighths
+        raise ValueError("its size is not the one that its head told")
+    return pixels, (size[0] * eighths / 8, size[1] * eighths / 8)
 
 
 def encode(pixels: Bytes, quality: int) -> bytes:
@@ -98,22 +106,28 @@ def encode(pixels: Bytes, quality: int) -> bytes:
     return encoded
 
 
-def _first_scan(raw: bytes) -> int | None:
-    """Where the first scan begins; None if the file ends before. Raises FetchError."""
-    at = len(_SOI)
+def _segments(raw: bytes) -> tuple[int | None, bytes]:
+    """Where the first scan begins, None if the file ends before, and the EXIF. Raises FetchError.
+
+    Segments are skipped by their length, since a thumbnail has scans and an end of its own.
+    """
+    at, exif = len(_SOI), b""
     for _ in range(MAX_SEGMENTS):
         marker = raw.find(b"\xff", at)
         if marker < 0 or marker + 4 > len(raw):
-            return None
+            return None, exif
         if marker - at > MAX_JUNK:
             raise FetchError("undecodable", "junk between segments")
         at = marker + 1
         if raw[at] == _SCAN[1]:
-            return marker
+            return marker, exif
         if raw[at] in _WITHOUT_LENGTH:
             at += 1
         elif raw[at] not in (0x00, 0xFF):  # stuffed, or a fill byte
-            at += 1 + int.from_bytes(raw[at + 1 : at + 3])
+            end = at + 1 + int.from_bytes(raw[at + 1 : at + 3])
+            if raw.startswith(_EXIF, at + 3) and not exif:
+                exif = raw[at + 3 : end]
+            at = end
     raise FetchError("undecodable", "too many segments")
 
 

@@ -15,13 +15,13 @@ from PIL import Image, UnidentifiedImageError
 from pipeline import hashes
 from pipeline.download import jpeg
 from pipeline.download.reasons import FetchError, describe, message
-from pipeline.download.shrink import CHANNELS, shrink
+from pipeline.download.shrink import CHANNELS, means, shrink, squares
 from pipeline.kernels import Bytes
 from pipeline.settings import DownloadSettings
 
 _FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_JPEGS = ("JPEG", "MPO")  # an MPO is a JPEG with more pictures behind its end
-_PLAIN_MODES = ("RGB", "L")
+_HELD = {"WEBP": 3, "AVIF": 2}
+"""How many times their decoders hold a picture: the limit of pixels is one of memory."""
 _ORIENTATION = 0x0112
 _SWAPPED = (5, 6, 7, 8)
 _MIRRORED = (2, 4, 5, 7)
@@ -32,6 +32,8 @@ _BAND = 64
 
 Resized = tuple[bytes | None, int | None, int | None, int | None, int | None, str | None]
 """As img2dataset has it: JPEG, width, height, original width, original height, error."""
+_Small = tuple[Bytes, tuple[int, int], int]
+"""Pixels of the size that is wanted, the rows and columns of the file, and its orientation."""
 
 
 class Picture(bytes):
@@ -62,17 +64,7 @@ class PixelResizer:
 
     def _resized(self, raw: bytes) -> Resized:
         """Raises FetchError."""
-        jpeg.check(raw)
-        with Image.open(io.BytesIO(raw), formats=_available(_FORMATS)) as image:
-            self._check_size(*image.size)
-            if image.format in _JPEGS and not jpeg.is_whole(raw):
-                raise FetchError("truncated", "no end of image")
-            size = image.height, image.width
-            target = smaller(size, self._settings.image_side)
-            pixels, eighths = _decoded(raw, image, target)
-            orientation = _orientation(image)
-        extent = size[0] * eighths / 8, size[1] * eighths / 8
-        small = pixels[..., :3] if target == size else shrink(pixels, extent, target)
+        small, size, orientation = self._small(raw, jpeg.head(raw))
         upright = np.ascontiguousarray(_turned(small, orientation))
         height, width, _ = upright.shape
         original_height, original_width = reversed(size) if orientation in _SWAPPED else size
@@ -83,14 +75,41 @@ class PixelResizer:
             picture.fingerprint = hashes.of_pixels(upright)
         return picture, width, height, original_width, original_height, None
 
-    def _check_size(self, width: int, height: int) -> None:
+    def _small(self, raw: bytes, head: jpeg.Head | None) -> _Small:
+        """As libjpeg-turbo decodes it, or Pillow, which knows more and forgives many flaws."""
+        if head is None or head.size is None:
+            return self._other(raw, head)
+        self._check(head.size, head)
+        target = smaller(head.size, self._settings.image_side)
+        try:
+            pixels, extent = jpeg.decode(raw, head.size, target)
+        except ValueError:
+            return self._other(raw, head)
+        return _shrunk(pixels, extent, target), head.size, _orientation(head.exif)
+
+    def _other(self, raw: bytes, head: jpeg.Head | None) -> _Small:
+        with Image.open(io.BytesIO(raw), formats=_available(_FORMATS)) as image:
+            size = image.height, image.width
+            self._check(size, head, _HELD.get(str(image.format), 1))
+            target = smaller(size, self._settings.image_side)
+            pixels, extent = _decoded(image, target)
+            # Asked once it is decoded: Pillow may find EXIF behind the pixels, and turns a TIFF
+            # itself.
+            orientation = _orientation(image)
+        return _shrunk(pixels, extent, target), size, orientation
+
+    def _check(self, rows_columns: tuple[int, int], head: jpeg.Head | None, held: int = 1) -> None:
+        """Raises FetchError for what is not worth decoding."""
+        height, width = rows_columns
         size = f"{width}x{height}"
-        if width * height > self._settings.max_pixels:
+        if width * height * held > self._settings.max_pixels:
             raise FetchError("too many pixels", size)
         if min(width, height) < self._settings.min_side:
             raise FetchError("too small", size)
         if max(width, height) / min(width, height) > self._settings.max_aspect_ratio:
             raise FetchError("aspect ratio", size)
+        if head is not None and not head.is_whole:
+            raise FetchError("truncated", "no end of image")
 
 
 def smaller(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -102,27 +121,35 @@ def smaller(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _decoded(raw: bytes, image: Image.Image, target: tuple[int, int]) -> tuple[Bytes, int]:
-    """Rows and columns of pixels as stored, and the eighths of the picture's size that they are."""
-    if image.format in _JPEGS and image.mode in _PLAIN_MODES:
-        try:
-            return jpeg.decode(raw, (image.height, image.width), target)
-        except ValueError:  # of the web's JPEGs many have flaws that Pillow forgives
-            pass
+def _decoded(image: Image.Image, target: tuple[int, int]) -> tuple[Bytes, tuple[float, float]]:
+    """Pixels as stored, or the means of their squares where those are enough, and how many rows
+    and columns of them are the picture."""
     image.load()
-    pixels = np.empty((image.height, image.width, CHANNELS), np.uint8)
-    # In bands, so that no more than the picture and its pixels are in memory at a time.
-    for top in range(0, image.height, _BAND):
-        bottom = min(top + _BAND, image.height)
-        pixels[top:bottom] = _rgbx(image.crop((0, top, image.width, bottom)))
-    return pixels, 8
+    side = squares((image.height, image.width), target)
+    rows, columns = -(-image.height // side), -(-image.width // side)
+    pixels = np.empty((rows, columns, CHANNELS), np.uint8)
+    # In bands, so that a large picture is in memory once.
+    band = max(1, _BAND // side)
+    for top in range(0, rows, band):
+        bottom = min(image.height, (top + band) * side)
+        part = _rgbx(image.crop((0, top * side, image.width, bottom)))
+        pixels[top : top + band] = means(part, side) if side > 1 else part
+    return pixels, (image.height / side, image.width / side)
 
 
-def _orientation(image: Image.Image) -> int:
-    """How the camera was held, as EXIF numbers it; asked once a picture is decoded, since Pillow
-    may find EXIF behind the pixels, and turns a TIFF itself."""
+def _shrunk(pixels: Bytes, extent: tuple[float, float], target: tuple[int, int]) -> Bytes:
+    return pixels[..., :3] if extent == target else shrink(pixels, extent, target)
+
+
+def _orientation(source: Image.Image | bytes) -> int:
+    """How the camera was held, as EXIF numbers it."""
     try:
-        return int(image.getexif().get(_ORIENTATION, 1))
+        if isinstance(source, Image.Image):
+            exif = source.getexif()
+        else:
+            exif = Image.Exif()
+            exif.load(source)
+        return int(exif.get(_ORIENTATION, 1))
     except Exception:  # noqa: BLE001 - broken EXIF is common, and the picture is none the worse
         return 1
 

@@ -83,13 +83,18 @@ def _cubic(x: float) -> float:
     return ((-0.5 * x + 2.5) * x - 4) * x + 2 if x < _REACH else 0.0
 
 
+def squares(extent: tuple[float, float], size: tuple[int, int]) -> int:
+    """The side of the squares whose means are enough to shrink `extent` to `size`."""
+    return int(np.ceil(max(extent[0] / size[0], extent[1] / size[1]) / _MAX_SCALE))
+
+
 def shrink(pixels: Bytes, extent: tuple[float, float], size: tuple[int, int]) -> Bytes:
     """`pixels` (rows, columns, CHANNELS), the first `extent` rows and columns of which are the
     picture, as RGB of `size` rows and columns."""
-    boxes = int(np.ceil(max(extent[0] / size[0], extent[1] / size[1]) / _MAX_SCALE))
-    if boxes > 1:
-        pixels = _means(pixels, boxes)
-        extent = extent[0] / boxes, extent[1] / boxes
+    side = squares(extent, size)
+    if side > 1:
+        pixels = means(pixels, side)
+        extent = extent[0] / side, extent[1] / side
     rows, columns, _ = pixels.shape
     if columns * CHANNELS < _BLOCK:  # the kernel reads whole blocks
         pixels = np.pad(pixels, ((0, 0), (0, _BLOCK // CHANNELS - columns), (0, 0)))
@@ -100,7 +105,7 @@ def shrink(pixels: Bytes, extent: tuple[float, float], size: tuple[int, int]) ->
 
 
 @kernel
-def _means(pixels: Bytes, side: int) -> Bytes:
+def means(pixels: Bytes, side: int) -> Bytes:
     """The mean of each square of `side` pixels; squares at the far edges may be cut off."""
     rows, columns, channels = pixels.shape
     means = np.empty(((rows + side - 1) // side, (columns + side - 1) // side, channels), np.uint8)

@@ -149,9 +149,18 @@ class Wires:
         return until
 
 
-@cache
+_making = Lock()
+
+
 def tls() -> ssl.SSLContext:
     """One for the process: making it reads every certificate authority, 20 ms of CPU."""
+    with _making:  # or all threads make their own, the first time
+        return authorities()
+
+
+@cache
+def authorities() -> ssl.SSLContext:
+    """The system's, or those of SSL_CERT_FILE."""
     return ssl.create_default_context()
 
 

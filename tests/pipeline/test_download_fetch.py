@@ -28,7 +28,7 @@ from download_site import (
 
 from pipeline.download.fetch import Fetcher
 from pipeline.download.reasons import FetchError
-from pipeline.download.wire import tls
+from pipeline.download.wire import authorities
 from pipeline.settings import DownloadSettings
 
 # A key for these tests alone, and its certificate for 127.0.0.1, good for a hundred years.
@@ -177,9 +177,9 @@ def certificate(tmp_path: Path) -> str:
 def trusted(certificate: str, monkeypatch) -> Iterator[str]:
     """The certificate, among those that this process believes."""
     monkeypatch.setenv("SSL_CERT_FILE", certificate)
-    tls.cache_clear()
+    authorities.cache_clear()
     yield certificate
-    tls.cache_clear()
+    authorities.cache_clear()
 
 
 def test_a_picture_arrives_over_tls(trusted: str) -> None:

@@ -228,6 +228,14 @@ def test_a_bomb_is_refused_before_it_is_decoded() -> None:
     assert refusal(png_header(25_000, 25_000)) == "too many pixels"
 
 
+def test_what_a_decoder_holds_several_times_counts_so_often() -> None:
+    large, small = (100, 64), (60, 40)
+    opened(picture("PNG", size=large), max_pixels=10_000)
+    for kind in ("WEBP", "AVIF"):
+        assert refusal(picture(kind, size=large), max_pixels=10_000) == "too many pixels"
+        opened(picture(kind, size=small), max_pixels=10_000)
+
+
 def test_a_tiny_picture_is_too_small() -> None:
     assert refusal(picture(size=(100, 15))) == "too small"
 
