@@ -97,23 +97,17 @@ def stacked(
 ) -> str:
     """Horizontal bars of several parts, the first name on top; the part `first` stands out."""
     with mpl.rc_context(_STYLE):
-        figure, axes = _axes(8.5, 1.3 + 0.36 * len(names) + 0.12 * len(parts))
+        figure, axes = _axes(8.5, 1.0 + 0.4 * len(names))
         ends = np.zeros(len(names))
-        shades = mpl.colormaps["copper_r"](np.linspace(0.05, 0.75, max(1, len(parts) - 1)))
-        colours = iter(shades)
+        others = iter(mpl.colormaps["tab20c"](np.linspace(0.2, 1.0, max(1, len(parts) - 1))))
         for label, values in parts.items():
-            colour = _ACCENT if label == first else next(colours)
+            colour = _ACCENT if label == first else next(others)
             axes.barh(range(len(names)), values, left=ends, color=colour, height=0.62, label=label)
             ends += np.asarray(values)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.set_xlabel(unit)
-        axes.legend(
-            frameon=False,
-            ncols=5,
-            loc="upper left",
-            bbox_to_anchor=(0, -0.25 - 0.5 / max(1, len(names))),
-        )
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
         return _svg(figure)
 
 

@@ -18,6 +18,8 @@ from pipeline.schemas import TABLES
 
 _SAMPLES_SHOWN = 12
 _HOSTS_SHOWN = 12
+_REASONS_SHOWN = 5
+"""Of a bar: a reader tells no more colours apart."""
 _FUNNEL = (
     ("candidates", "candidates"),
     ("matched", "matched to a query"),
@@ -139,8 +141,12 @@ def _by_round(rounds: list[dict[str, Any]]) -> str | None:
     for told in rounds:
         sums.update(told["reasons"])
     parts = {"success": [told["successes"] for told in rounds]}
-    for reason, _ in sums.most_common():
+    shown = [reason for reason, _ in sums.most_common(_REASONS_SHOWN)]
+    for reason in shown:
         parts[reason] = [told["reasons"].get(reason, 0) for told in rounds]
+    if len(sums) > len(shown):
+        rest = sums.keys() - set(shown)
+        parts["other"] = [sum(told["reasons"].get(why, 0) for why in rest) for told in rounds]
     names = [f"round {number}" for number in range(1, len(rounds) + 1)]
     return pictures.stacked(names, parts, unit="links asked for", first="success")
 
