@@ -1,9 +1,10 @@
-"""images, deduped, counts, draws -> balanced, coverage"""
+"""images, deduped, counts, reached -> balanced, coverage"""
 
 import shutil
 
 import numpy as np
 import pyarrow as pa
+from pyspark.sql import functions as F
 
 from jobs.run import Ledger, Run
 from pipeline.balance import FULL, balance
@@ -14,11 +15,13 @@ from pipeline.schemas import COVERAGE
 def main(run: Run) -> None:
     folder = run.begin("balanced")
     pool = run.read_arrow("counts", ["pairs"])["pairs"].to_numpy()
-    draws = run.read_arrow("draws", ["target", "drawn"])
-    targets, drawn = draws["target"].to_numpy(), draws["drawn"].to_numpy()
+    reached = run.read_arrow("reached", ["target", "drawn"])
+    targets, drawn = reached["target"].to_numpy(), reached["drawn"].to_numpy()
     staged = folder / "_arrived"
     with run.progress.watch(run.spark, "balanced"):
-        arrived = run.read("images").join(run.read("deduped"), on="pair_id", how="inner")
+        # A pair that was tried again has a row for each round.
+        arrived = run.read("images").where(F.col("status") == "success")
+        arrived = arrived.join(run.read("deduped"), on="pair_id", how="inner")
         arrived.write.parquet(str(staged))
         todo = parts(sorted(staged.glob("*.parquet")))
         told, sizes = balance(

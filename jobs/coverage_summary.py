@@ -1,6 +1,6 @@
 """Coverage summary: how the queries fit the captions, and what the caps did to the crowded ones.
 
-reads   counts, draws, coverage, as far as there are; queries; the manifest of candidates
+reads   counts, draws, reached, coverage, as far as there are; queries; the manifest of candidates
 writes  the values of the report's section on coverage
 """
 
@@ -61,8 +61,9 @@ def summary(run: Run) -> dict[str, Any]:
 def _steps(run: Run, queries: int) -> dict[str, Longs]:
     """The pairs of each query at each step; "kept" comes last, when it is there."""
     steps: dict[str, Longs] = {"matched": run.read_arrow("counts")["pairs"].to_numpy()}
-    if run.find_manifest("draws") is not None:
-        steps["drawn"] = run.read_arrow("draws")["drawn"].to_numpy()
+    for table in ("draws", "reached"):  # before the download, and with its further rounds
+        if run.find_manifest(table) is not None:
+            steps["drawn"] = run.read_arrow(table, ["drawn"])["drawn"].to_numpy()
     if run.find_manifest("coverage") is not None:
         coverage = run.read_arrow("coverage")
         for name in _STEPS[2:]:

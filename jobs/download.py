@@ -1,26 +1,81 @@
-"""drawn -> images"""
+"""matched, counts, drawn, draws -> images, reached"""
 
-from jobs.run import Ledger, Run
-from pipeline.download import clear_staged, download, totals
+import shutil
+import time
+from collections import Counter
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from jobs import rounds
+from jobs.rounds import Asked
+from jobs.run import TRIED_AGAIN, Ledger, Run, spark_schema
+from pipeline.download import clear_others, clear_staged, download, raw_files, totals
+from pipeline.schemas import IMAGES
 
 
 def main(run: Run) -> None:
     settings = run.settings.download
-    folder = run.begin("images", resume=True)
+    folder = run.begin("images", resume=True).absolute()
     clear_staged(folder)
-    results = download(run.read("drawn"), str(folder.absolute()), settings)
-    with run.progress.watch(run.spark, "download"):
-        shards = [row["raw_shard"] for row in results.collect()]
-    clear_staged(folder)
+    asked, rows, again = rounds.first(run), 0, Counter[str]()
+    shards: list[int] = []
+    told: list[dict[str, Any]] = []
+    for number in range(1, settings.rounds + 1):
+        staged = folder / f"_round-{number}"
+        if number > 1:
+            files = [str(file) for file in raw_files(folder, shards)]
+            images = run.spark.read.schema(spark_schema(IMAGES)).parquet(*files)
+            place = (number, max(shards) + 1)
+            with run.progress.watch(run.spark, f"what round {number} asks for"):
+                asked = rounds.another(run, staged, images, asked.reached, place)
+            if not asked.rows:
+                break
+        done, notes = _downloaded(run, folder, asked, number)
+        shutil.rmtree(staged, ignore_errors=True)
+        shards += done
+        told.append(notes)
+        rows, again = rows + asked.rows, again + asked.again
 
+    clear_others(folder, shards)
+    for staged in folder.glob("_round-*"):
+        shutil.rmtree(staged)
     sums = totals(folder, shards)
+    # Of a pair that was asked for several times only the last try counts as a failure.
+    dropped = {**(sums.reasons - again), TRIED_AGAIN: again.total()}
     notes = {
         "raw_shards": sums.shards,
         "image_bytes": sums.image_bytes,
         "task_seconds": round(sums.task_seconds, 3),
         "failures_by_host": sums.worst_hosts,
+        "rounds": told,
     }
-    ledger = Ledger(
-        run.rows("drawn"), sums.successes, dict(sums.reasons), notes, content=sums.content
-    )
-    run.finish("images", ledger)
+    dropped = {reason: count for reason, count in dropped.items() if count}
+    run.finish("images", Ledger(rows, sums.successes, dropped, notes, content=sums.content))
+    reached = asked.reached.as_table()
+    run.write_arrow("reached", reached, Ledger(reached.num_rows, reached.num_rows))
+
+
+def _downloaded(
+    run: Run, folder: Path, asked: Asked, number: int
+) -> tuple[list[int], dict[str, Any]]:
+    """The raw shards of a round, and what there is to say of it."""
+    began = time.time()
+    results = download(asked.pairs, str(folder), run.settings.download)
+    with run.progress.watch(run.spark, f"download, round {number}"):
+        shards = [row["raw_shard"] for row in results.collect()]
+    seconds = time.time() - began
+    clear_staged(folder)
+    sums = totals(folder, shards)
+    was_there = [file.stat().st_mtime < began for file in raw_files(folder, shards)]
+    facts = asdict(sums)
+    del facts["digests"]
+    return shards, facts | {
+        "rows": asked.rows,
+        "tried_again": asked.again.total(),
+        "task_seconds": round(sums.task_seconds, 3),
+        "reasons": dict(sums.reasons.most_common()),
+        "hosts": sums.worst_hosts,
+        # Of no meaning where an interrupted run had done a part of it.
+        "seconds": None if any(was_there) else round(seconds, 3),
+    }

@@ -92,6 +92,25 @@ def coverage(steps: Mapping[str, npt.NDArray[np.int64]], cap: int) -> str:
         return _svg(figure)
 
 
+def stacked(
+    names: Sequence[str], parts: Mapping[str, Sequence[float]], *, unit: str, first: str
+) -> str:
+    """Horizontal bars of several parts, the first name on top; the part `first` stands out."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(8.5, 1.0 + 0.4 * len(names))
+        ends = np.zeros(len(names))
+        others = iter(mpl.colormaps["tab20c"](np.linspace(0.2, 1.0, max(1, len(parts) - 1))))
+        for label, values in parts.items():
+            colour = _ACCENT if label == first else next(others)
+            axes.barh(range(len(names)), values, left=ends, color=colour, height=0.62, label=label)
+            ends += np.asarray(values)
+        axes.set_yticks(range(len(names)), names)
+        axes.invert_yaxis()
+        axes.set_xlabel(unit)
+        axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+        return _svg(figure)
+
+
 def curve(steps: Sequence[int], values: Sequence[float], *, label: str) -> str:
     """A value over training steps."""
     with mpl.rc_context(_STYLE):
@@ -127,7 +146,8 @@ def downloaded(run: Run, pair_ids: list[str]) -> dict[str, Downloaded]:
     found: dict[str, Downloaded] = {}
     columns = ["pair_id", "caption", "raw_shard", "offset", "bytes"]
     for file in run.files("images") if pair_ids else []:
-        rows = pq.read_table(file, columns=columns, filters=[("pair_id", "in", pair_ids)])
+        wanted = [("pair_id", "in", pair_ids), ("status", "=", "success")]
+        rows = pq.read_table(file, columns=columns, filters=wanted)
         for row in rows.to_pylist():
             body = read_image(str(run.path("images")), row)
             found[row["pair_id"]] = Downloaded(thumbnail(body), row["caption"])

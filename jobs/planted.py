@@ -9,9 +9,13 @@ from jobs.run import Run
 from jobs.world import folder
 from pipeline.ingest.urls import clean_url
 
+_LATER = ", in a later round"
 _ARRIVED = ("in shards", "over the caps", "dropped")
 _FATES: dict[str, Callable[[str], bool]] = {
     folder.ARRIVES: lambda fate: fate in ("in shards", "over the caps", "not drawn"),
+    folder.HEALS: lambda fate: (
+        fate in (f"in shards{_LATER}", f"over the caps{_LATER}", "not drawn")
+    ),
     folder.FAILS: lambda fate: not fate.startswith(_ARRIVED),
     folder.UNREAD: lambda fate: fate == "not ingested",
     folder.UNMATCHED: lambda fate: fate in ("not matched", "not ingested"),
@@ -23,6 +27,7 @@ _FATES: dict[str, Callable[[str], bool]] = {
 
 _BECAUSE = {
     "bomb": "failed: too many pixels",
+    "crowded_404": "failed: not found",
     "dead_404": "failed: not found",
     "dead_410": "failed: gone",
     "error_500": "failed: server error",
@@ -78,16 +83,22 @@ def fates(run: Run) -> dict[str, str]:
 
     tell("candidates", "not matched")
     tell("matched", "not drawn")
-    for row in run.read_arrow("images", ["url", "reason"]).to_pylist():
+    tries = run.read_arrow("images", ["pair_id", "url", "reason", "round"])
+    tries = tries.sort_by("round").to_pylist()
+    for row in tries:
         fate[row["url"]] = f"failed: {row['reason']}" if row["reason"] else "over the caps"
-    url_of = {
-        row["pair_id"]: row["url"]
-        for row in run.read_arrow("images", ["pair_id", "url"]).to_pylist()
-    }
+    url_of = {row["pair_id"]: row["url"] for row in tries}
     for row in run.read_arrow("dropped", ["pair_id", "reason"]).to_pylist():
         fate[url_of[row["pair_id"]]] = f"dropped: {row['reason']}"
     tell("shards", "in shards")
     return fate
+
+
+def _healed(run: Run) -> set[str]:
+    """The addresses whose image a later round got, after it failed in an earlier one."""
+    tries = run.read_arrow("images", ["pair_id", "url", "reason"]).to_pylist()
+    failed = {row["pair_id"] for row in tries if row["reason"]}
+    return {row["url"] for row in tries if not row["reason"] and row["pair_id"] in failed}
 
 
 def _as_ingested(url: str) -> str:
@@ -98,11 +109,14 @@ def _as_ingested(url: str) -> str:
 
 def compare(run: Run, truth: dict[str, Any]) -> list[Line]:
     """One line for each kind that was planted."""
-    fate = fates(run)
+    fate, healed = fates(run), _healed(run)
     lines = []
     for kind, planted in sorted(truth["kinds"].items()):
-        urls, expect = planted["urls"], planted["expect"]
-        became = Counter(fate.get(_as_ingested(url), "not ingested") for url in urls)
+        expect, urls = planted["expect"], [_as_ingested(url) for url in planted["urls"]]
+        words = {url: fate.get(url, "not ingested") for url in urls}
+        if expect == folder.HEALS:
+            words |= {url: f"{words[url]}{_LATER}" for url in healed.intersection(urls)}
+        became = Counter(words[url] for url in urls)
         if expect == folder.ONE_STAYS:
             continue
         if expect == folder.CUT:

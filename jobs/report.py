@@ -2,6 +2,7 @@
 
 import json
 import tarfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,14 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jobs import coverage_summary, pictures
 from jobs.query_summary import summary
-from jobs.run import MANIFEST, Run
+from jobs.run import MANIFEST, TRIED_AGAIN, Run
 from jobs.walk import STAGES
 from pipeline.schemas import TABLES
 
 _SAMPLES_SHOWN = 12
+_HOSTS_SHOWN = 12
+_REASONS_SHOWN = 5
+"""Of a bar: a reader tells no more colours apart."""
 _FUNNEL = (
     ("candidates", "candidates"),
     ("matched", "matched to a query"),
@@ -51,6 +55,7 @@ def write_report(run: Run) -> Path:
         coverage=coverage_summary.summary(run) if "counts" in there else None,
         download=_download(there),
         placeholders=_placeholders(run, there),
+        placeholder_urls=run.settings.dedup.placeholder_urls,
         audit=_json(run.path("audit") / "summary.json") if "audit" in there else None,
         training=_training(run),
         scores=_scores(run) if "scores" in there else None,
@@ -68,7 +73,10 @@ def _json(path: Path) -> Any:
 
 
 def _funnel(there: dict[str, dict[str, Any]]) -> str | None:
-    steps = [(label, there[name]["rows"]) for name, label in _FUNNEL if name in there]
+    rows = {name: manifest["rows"] for name, manifest in there.items()}
+    if "images" in there:
+        rows["drawn"] = _links(there["images"])
+    steps = [(label, rows[name]) for name, label in _FUNNEL if name in there]
     if not steps:
         return None
     return pictures.bars([label for label, _ in steps], [n for _, n in steps], unit="pairs")
@@ -88,14 +96,70 @@ def _tables(there: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def _links(images: dict[str, Any]) -> int:
+    """The pairs that were asked for in any round: a row that was tried again has another."""
+    return int(images["rows_in"] - images["dropped"].get(TRIED_AGAIN, 0))
+
+
 def _download(there: dict[str, dict[str, Any]]) -> dict[str, Any] | None:
     if "images" not in there:
         return None
     manifest = there["images"]
-    outcomes = {"success": manifest["rows"], **manifest["dropped"]}
-    ordered = sorted(outcomes.items(), key=lambda entry: -entry[1])
-    picture = pictures.bars([n for n, _ in ordered], [c for _, c in ordered], unit="pairs")
-    return {"picture": picture, "rows_in": manifest["rows_in"], "rows": manifest["rows"]}
+    failed = {why: n for why, n in manifest["dropped"].items() if why != TRIED_AGAIN}
+    ordered = sorted({"success": manifest["rows"], **failed}.items(), key=lambda entry: -entry[1])
+    rounds = manifest["notes"].get("rounds", [])
+    return {
+        "picture": pictures.bars([n for n, _ in ordered], [c for _, c in ordered], unit="pairs"),
+        "links": _links(manifest),
+        "rows": manifest["rows"],
+        "rounds": [_round(number, told) for number, told in enumerate(rounds, 1)],
+        "by_round": _by_round(rounds),
+        "hosts": _hosts(rounds),
+    }
+
+
+def _round(number: int, told: dict[str, Any]) -> dict[str, Any]:
+    """One round of the download, with its rates where it was not interrupted."""
+    seconds, received = told["seconds"], told["received_bytes"]
+    return {
+        **told,
+        "number": number,
+        "share": told["successes"] / max(told["rows"], 1),
+        "received_mb": received / 1e6,
+        "stored_mb": told["image_bytes"] / 1e6,
+        "images_per_second": told["successes"] / seconds if seconds else None,
+        "mb_per_second": (received or told["image_bytes"]) / 1e6 / seconds if seconds else None,
+        "failures": sorted(told["reasons"].items(), key=lambda entry: -entry[1]),
+    }
+
+
+def _by_round(rounds: list[dict[str, Any]]) -> str | None:
+    """What became of the links of each round."""
+    if not rounds:
+        return None
+    sums: Counter[str] = Counter()
+    for told in rounds:
+        sums.update(told["reasons"])
+    parts = {"success": [told["successes"] for told in rounds]}
+    shown = [reason for reason, _ in sums.most_common(_REASONS_SHOWN)]
+    for reason in shown:
+        parts[reason] = [told["reasons"].get(reason, 0) for told in rounds]
+    if len(sums) > len(shown):
+        rest = sums.keys() - set(shown)
+        parts["other"] = [sum(told["reasons"].get(why, 0) for why in rest) for told in rounds]
+    names = [f"round {number}" for number in range(1, len(rounds) + 1)]
+    return pictures.stacked(names, parts, unit="links asked for", first="success")
+
+
+def _hosts(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The hosts with the most failures in all rounds."""
+    sums: Counter[str] = Counter()
+    for told in rounds:
+        sums.update(told["hosts"])
+    return [
+        {"host": host, "failures": count, "rounds": [t["hosts"].get(host, 0) for t in rounds]}
+        for host, count in sums.most_common(_HOSTS_SHOWN)
+    ]
 
 
 def _placeholders(run: Run, there: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 MANIFEST = "_manifest.json"
+TRIED_AGAIN = "tried again"
+"""Why a row of images is no image, where a later round asked for its pair once more."""
 _SETTINGS = "run.toml"
 _MAY_BE_EMPTY = ("bigrams", "titles", "overlaps", "dropped", "coverage", "audit", "scores")
 
@@ -140,11 +142,7 @@ class Run:
 
     def find_manifest(self, table: str) -> dict[str, Any] | None:
         """The manifest of `table`, or None when the table does not exist or is not whole."""
-        try:
-            found: dict[str, Any] = json.loads((self.path(table) / MANIFEST).read_text())
-        except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-            return None
-        return found
+        return _json_of(self.path(table) / MANIFEST)
 
     def rows(self, table: str) -> int:
         """The rows of a finished table."""
@@ -162,7 +160,7 @@ class Run:
     def read(self, table: str) -> DataFrame:
         """A finished table, for Spark."""
         manifest = self.manifest(table)
-        schema = _spark_schema(TABLES[table].schema)
+        schema = spark_schema(TABLES[table].schema)
         files = [str(file) for file in self.files(table)]
         if manifest["rows"] == 0 or not files:
             return self.spark.createDataFrame([], schema)
@@ -183,10 +181,20 @@ class Run:
 
     @contextmanager
     def stage(
-        self, name: str, settings: Any, inputs: Mapping[str, str], *, again: bool = False
+        self,
+        name: str,
+        settings: Any,
+        inputs: Mapping[str, str],
+        *,
+        again: bool = False,
+        further: frozenset[str] = frozenset(),
     ) -> Iterator[None]:
-        """What is written inside is written by stage `name`; all of it anew, if `again`."""
-        self._stage = _Stage(name, settings, dict(inputs), time.monotonic(), again)
+        """What is written inside is written by stage `name`; all of it anew, if `again`.
+
+        `further` are the settings, as `section.key`, with whose change it goes on from what it
+        has made.
+        """
+        self._stage = _Stage(name, settings, dict(inputs), time.monotonic(), again, further)
         try:
             with self.progress.stage(name):
                 yield
@@ -196,19 +204,23 @@ class Run:
     def begin(self, table: str, *, resume: bool = False) -> Path:
         """The folder of `table`, emptied; kept as far as it came with `resume`.
 
-        What an interrupted run left is only taken up when it was made from the same settings
-        and inputs, which it notes in `_begun.json`.
+        What an interrupted run left, or one that asked for less, is only taken up when it was made
+        from the same inputs and settings, but for the stage's `further` ones. An interrupted run
+        notes its own in `_begun.json`.
         """
-        folder = self.path(table)
-        begun = folder / "_begun.json"
-        mark = json.dumps(self._current().identity, sort_keys=True)
-        (folder / MANIFEST).unlink(missing_ok=True)
-        may_resume = resume and not self._current().again
-        is_same = may_resume and begun.exists() and begun.read_text() == mark
-        if not is_same and folder.exists():
+        stage, folder = self._current(), self.path(table)
+        begun, manifest = folder / "_begun.json", folder / MANIFEST
+        before = _json_of(begun) or _json_of(manifest)
+        goes_on = before is not None and stage.goes_on_from(before)
+        if goes_on and resume and not stage.again:
+            _write_whole(begun, json.dumps(stage.identity, sort_keys=True))
+            manifest.unlink(missing_ok=True)
+            return folder
+        manifest.unlink(missing_ok=True)
+        if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(begun, mark)
+        _write_whole(begun, json.dumps(stage.identity, sort_keys=True))
         return folder
 
     def finish(self, table: str, ledger: Ledger) -> None:
@@ -294,10 +306,17 @@ class _Stage:
     inputs: dict[str, str]
     began: float
     again: bool
+    further: frozenset[str]
 
     @property
     def identity(self) -> dict[str, Any]:
         return {"stage": self.name, "settings": self.settings, "inputs": self.inputs}
+
+    def goes_on_from(self, before: dict[str, Any]) -> bool:
+        """Whether what was made `before` stays good, as its note or its manifest tells."""
+        changed = _changed(before.get("settings"), self.settings)
+        is_of_the_same = [before.get(key) == self.identity[key] for key in ("stage", "inputs")]
+        return all(is_of_the_same) and self.further.issuperset(changed)
 
 
 def writer_of(table: str) -> str:
@@ -305,6 +324,15 @@ def writer_of(table: str) -> str:
     from jobs.walk import STAGES
 
     return next(stage.verb for stage in STAGES if table in stage.writes)
+
+
+def _json_of(path: Path) -> dict[str, Any] | None:
+    """A manifest or a note; None where it is not there or not whole."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        return None
+    return found
 
 
 def _write_whole(path: Path, text: str) -> None:
@@ -323,7 +351,7 @@ def _changed(old: Any, new: Any, at: str = "") -> list[str]:
     return [] if old == new else [at]
 
 
-def _spark_schema(schema: pa.Schema) -> Any:
+def spark_schema(schema: pa.Schema) -> Any:
     from pyspark.sql.pandas.types import from_arrow_schema
 
     return from_arrow_schema(schema)

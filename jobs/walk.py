@@ -27,12 +27,32 @@ class Stage:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     sections: tuple[str, ...]
-    """Sections of the settings that change its result."""
+    """Sections of the settings that change its result, or single keys of others."""
     sources: Callable[[Settings], list[str]] = _no_sources
     """Files from outside the run that it reads."""
 
     def settings(self, settings: Settings) -> dict[str, Any]:
-        return {section: _that_matters(getattr(settings, section)) for section in self.sections}
+        found: dict[str, Any] = {}
+        for name in self.sections:
+            section, _, key = name.partition(".")
+            matters = _that_matters(getattr(settings, section))
+            if key:
+                found.setdefault(section, {})[key] = matters[key]
+            else:
+                found[section] = matters
+        return found
+
+    def further(self, settings: Settings) -> frozenset[str]:
+        """The settings with whose change it goes on from what it has made.
+
+        A single key of another section only decides how much more is asked for.
+        """
+        keys = {name for name in self.sections if "." in name}
+        for name in self.sections:
+            section = getattr(settings, name.partition(".")[0])
+            if "." not in name and not isinstance(section, list):
+                keys |= {f"{name}.{key}" for key in section.further}
+        return frozenset(keys)
 
     def inputs(self, run: Run) -> dict[str, str]:
         """The digest of every table and the stamp of every source it reads.
@@ -65,7 +85,8 @@ class Stage:
                 "correct the settings"
             )
         job = importlib.import_module(self.module)
-        with run.stage(self.verb, self.settings(run.settings), inputs, again=again):
+        settings, further = self.settings(run.settings), self.further(run.settings)
+        with run.stage(self.verb, settings, inputs, again=again, further=further):
             job.main(run)
 
 
@@ -114,7 +135,14 @@ STAGES = (
     Stage("ingest", "jobs.ingest", (), ("candidates",), ("ingest",), _ingest_sources),
     Stage("match", "jobs.match", ("candidates", "queries"), ("matched", "counts"), ("match",)),
     Stage("draw", "jobs.draw", ("matched", "counts"), ("drawn", "draws"), ("balance",)),
-    Stage("download", "jobs.download", ("drawn",), ("images",), ("download",)),
+    Stage(
+        "download",
+        "jobs.download",
+        ("matched", "counts", "drawn", "draws"),
+        ("images", "reached"),
+        # What is an error image decides which queries are short after a round.
+        ("download", "dedup.placeholder_urls", "dedup.min_quality"),
+    ),
     Stage(
         "fingerprint",
         "jobs.fingerprint",
@@ -133,7 +161,7 @@ STAGES = (
     Stage(
         "balance",
         "jobs.balance",
-        ("images", "deduped", "counts", "draws"),
+        ("images", "deduped", "counts", "reached"),
         ("balanced", "coverage"),
         ("balance",),
     ),

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from pipeline.placeholders import placeholders
 from pipeline.schemas import DROPPED, OVERLAPS
 from pipeline.settings import DedupSettings
 
@@ -169,7 +170,8 @@ def dropped(
 ) -> DataFrame:
     """Every arrived pair that does not stay: its first reason in the order of REASONS."""
     arrived = images.where(F.col("status") == "success")
-    arrived = arrived.select("pair_id", "url", (F.col("width") * F.col("height")).alias("area"))
+    area = (F.col("width") * F.col("height")).alias("area")
+    arrived = arrived.select("pair_id", "url", "caption", area)
     corpus = fingerprints.where(F.col("source") == "corpus").withColumnRenamed("id", "pair_id")
     corpus = arrived.join(
         corpus.select("pair_id", "phash", "pdq", "quality", "sha256", "pixels_sha256"),
@@ -181,12 +183,8 @@ def dropped(
 
     blind = rest.where(F.col("phash").isNull())
     seen = rest.where(F.col("phash").isNotNull())
-    placeholders = seen.groupBy("sha256").agg(
-        F.countDistinct("url").alias("urls"), F.min("pair_id").alias("rival")
-    )
-    placeholders = placeholders.where(F.col("urls") >= settings.placeholder_urls)
-    errors = seen.join(placeholders, on="sha256", how="inner")
-    seen = seen.join(placeholders.select("sha256"), on="sha256", how="left_anti")
+    errors = placeholders(seen, settings)
+    seen = seen.join(errors.select("pair_id"), on="pair_id", how="left_anti")
 
     # Largest first, then the first by name: the one that represents its equals.
     in_order = Window.partitionBy("pixels_sha256").orderBy(F.desc("area"), "pair_id")

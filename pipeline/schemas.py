@@ -111,12 +111,13 @@ DRAWS = pa.schema(
     [
         _field("query_id", pa.int32(), "the query", nullable=False),
         _field("target", pa.int64(), "how far down its order of pairs it goes", nullable=False),
-        _field("drawn", pa.int64(), "pairs drawn for it", nullable=False),
+        _field("drawn", pa.int64(), "pairs drawn as far as there", nullable=False),
         _field("last_priority", pa.int64(), "of its last pair there, two's complement; null: all"),
         _field("last_name", pa.int64(), "the first half of that pair's pair_id, two's complement"),
     ]
 )
-"""Where each query's draw ended, so that a further one can go on there."""
+"""Where each query's draw ended, so that a further one can go on there; `reached` is the same of
+the last round of downloads."""
 
 IMAGES = pa.schema(
     [
@@ -137,7 +138,10 @@ IMAGES = pa.schema(
         _PIXELS,
     ]
 )
-"""A row for each try of a round: a pair that failed and was asked for again has several."""
+"""A row for each round that asked for the pair: one that failed and was tried again has several."""
+
+FAILED = pa.schema([*DRAWN, IMAGES.field("reason")])
+"""Pairs that a round may try again: within the download, and no table of a run."""
 
 FINGERPRINTS = pa.schema(
     [
@@ -231,6 +235,7 @@ TABLES = {
         Table("drawn", "04_drawn", DRAWN),
         Table("draws", "04_draws", DRAWS),
         Table("images", "05_images", IMAGES),
+        Table("reached", "05_reached", DRAWS),
         Table("fingerprints", "06_fingerprints", FINGERPRINTS),
         Table("overlaps", "07_overlaps", OVERLAPS),
         Table("deduped", "07_deduped", DEDUPED),

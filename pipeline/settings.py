@@ -201,7 +201,7 @@ class DownloadSettings(_Closed):
     """Pixels of the shorter side; smaller images are refused."""
     max_aspect_ratio: float = Field(default=4.0, ge=1.0)
     max_pixels: int = Field(default=50_000_000, gt=0)
-    """Refused before decoding. WebP counts three times and AVIF twice, as their decoders hold them."""
+    """Refused before decoding. WebP counts three times, AVIF twice: as their decoders hold it."""
     jpeg_quality: int = Field(default=90, ge=1, le=100)
     fingerprints: bool = True
     """Hash each image while its pixels are in memory, so that the fingerprint stage need not decode
@@ -245,7 +245,7 @@ class DedupSettings(_Closed):
     corpus_phash_distance: int = Field(default=2, ge=0, le=3)
     """Bits that may differ between two near-duplicates of the corpus, before PDQ confirms."""
     placeholder_urls: int = Field(default=20, ge=2)
-    """The same bytes under this many addresses are an error image, not a picture."""
+    """The same picture under this many addresses, with as many captions, is an error image."""
 
 
 class ShardSettings(_Closed):

@@ -10,7 +10,7 @@ from jobs.world.crawl import write_table, write_wat
 from jobs.world.draw import Drawing
 from jobs.world.folder import PORT, World, begin, write_tar
 from jobs.world.leaks import leak
-from jobs.world.plant import Planter
+from jobs.world.plant import RETRIES, Planter
 from jobs.world.wiki import DUMP, PAGEVIEWS, WORDNET, write_wiki
 from pipeline.errors import BadInput
 
@@ -101,13 +101,17 @@ tables = [{{path = {path(_TABLE)}, url = "url", caption = "caption"}}]
 
 [balance]
 max_pairs_per_query = {cap}
+# Less than dead links cost: what is short after a round draws further pairs.
+headroom = 1.1
 pairs_per_raw_shard = {per_shard}
 
 [download]
 threads = 32
+# One server is all hosts.
+connections_per_host = 32
 deadline_seconds = 3.0
 max_body_bytes = 4000000
-retries = 1
+retries = {RETRIES}
 allow_hosts = ["127.0.0.1:{port}"]
 
 [dedup]

@@ -20,6 +20,7 @@ WEB = "web"
 
 # What a finished run must show for a kind, at the latest: an earlier stage may have its reasons.
 ARRIVES = "arrives"
+HEALS = "arrives in a later round"
 FAILS = "fails"
 UNREAD = "not ingested"
 UNMATCHED = "not matched"

@@ -13,6 +13,7 @@ from jobs.world.folder import (
     CUT,
     DROPPED,
     FAILS,
+    HEALS,
     ONE_STAYS,
     UNMATCHED,
     UNREAD,
@@ -21,6 +22,8 @@ from jobs.world.folder import (
 )
 
 PLACEHOLDER_URLS = 30
+RETRIES = 1
+"""Of the settings of a run in this web: what heals fails for a whole round."""
 _BOMB_SIDE = 12_000
 
 
@@ -64,14 +67,21 @@ class Planter:
         self._copies(some)
 
     def crowd(self, count: int) -> None:
-        """`count` pictures whose captions hold one query, and the same one."""
+        """`count` pictures whose captions hold one query, and the same one.
+
+        Links are dead among them: the query is short after the first round, and has more to draw.
+        """
         for number in range(count):
             key, pattern = f"{self.seed}:crowd:{number}", self.rng.choice(draw.PATTERNS)
             path = f"/img/wallpaper/{number:05d}.jpg"
             picture = draw.render(Drawing(key, None, None, pattern))
             self.building.put(path, draw.jpeg(picture, 88))
             caption = captions.crowded_caption(number, self.rng)
-            self.building.plant("crowded", CUT, path, caption)
+            if number % 4:
+                self.building.plant("crowded", CUT, path, caption)
+            else:
+                self.building.plant("crowded_404", FAILS, path, caption)
+                self.building.route(path, "status", status=404, empty=True)
 
     def good(self, count: int) -> None:
         """`count` drawings that must arrive, in the formats that the web uses."""
@@ -105,6 +115,8 @@ class Planter:
         self._routed("dead_410", FAILS, few, "status", status=410, empty=True)
         self._routed("error_500", FAILS, few, "status", status=500, empty=True)
         self._routed("flaky_503", ARRIVES, few, "flaky")
+        # As often as one round asks.
+        self._routed("healing_503", HEALS, few, "flaky", times=RETRIES + 1)
         for name, value in (
             ("X-Robots-Tag", "noai"),
             ("X-Robots-Tag", "noindex, nofollow"),

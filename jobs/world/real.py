@@ -148,6 +148,7 @@ pairs_per_raw_shard = 5000
 
 [download]
 threads = 32
+connections_per_host = 32
 deadline_seconds = 5.0
 allow_hosts = ["127.0.0.1:{port}"]
 

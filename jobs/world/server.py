@@ -1,8 +1,8 @@
 """The server of a world: its files over HTTP/1.1 on loopback, and trouble where routes ask for it.
 
 A route says what to `do` with a path: `status` (with `status`, and perhaps `file`, `type` and
-`headers`), `redirect` (`to`), `flaky` (fails once), `silent`, `stall`, `drip`, `short`, `huge`,
-`gzip`. A path without a route is a file of the web, or a 404.
+`headers`), `redirect` (`to`), `flaky` (fails once, or as many `times`), `silent`, `stall`, `drip`,
+`short`, `huge`, `gzip`. A path without a route is a file of the web, or a 404.
 """
 
 import errno
@@ -167,8 +167,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _redirect(self, _: str, route: dict[str, Any]) -> None:
         self._answer(302, b"", {"Location": str(route["to"])})
 
-    def _flaky(self, path: str, _: dict[str, Any]) -> None:
-        if self.server.count(path) == 0:
+    def _flaky(self, path: str, route: dict[str, Any]) -> None:
+        if self.server.count(path) < int(route.get("times", 1)):
             self._answer(503, b"", {"Retry-After": "0"})
         else:
             self._file(path)

@@ -19,12 +19,12 @@ import pyarrow as pa
 from pyspark.sql import SparkSession
 
 from pipeline import parts
-from pipeline.balance.claiming import Rule, claims, columns, kept
+from pipeline.balance.claiming import COLUMNS, Rule, claims, kept
 from pipeline.balance.cutting import chances, cuts, everything, from_table, to_table
 from pipeline.balance.order import Claims, Cut, Longs, positions
 from pipeline.errors import BadInput
 from pipeline.parts import Part, Tally
-from pipeline.schemas import BALANCED, DRAWN, IMAGES, MATCHED
+from pipeline.schemas import BALANCED, DRAWN, FAILED, IMAGES, MATCHED
 from pipeline.settings import BalanceSettings
 
 __all__ = [
@@ -32,7 +32,9 @@ __all__ = [
     "FULL",
     "Cut",
     "Drawn",
+    "again",
     "arrivals",
+    "available",
     "balance",
     "draw",
     "from_table",
@@ -50,7 +52,7 @@ class Drawn(NamedTuple):
     """What a draw took."""
 
     tally: Tally
-    """"rows", FULL and BEFORE, and the pairs that each query drew."""
+    """"rows", FULL and BEFORE, and the pairs that each query has drawn, now or before."""
     targets: Longs
     """How far down its order each query went."""
     sizes: Longs
@@ -63,6 +65,8 @@ class _Sieve(NamedTuple):
     rule: Rule
     cut: Cut
     before: Cut | None = None
+    wanting: npt.NDArray[np.bool_] | None = None
+    """The queries of which a pair must have one, where not any will do."""
 
 
 def draw(
@@ -81,7 +85,7 @@ def draw(
     what an earlier draw took, which went as far as the cut `before`, is left out.
     """
     rule = _rule(pool, settings)
-    sizes = pool if rule.pool is None else _sizes(spark, matched, rule)
+    sizes = available(spark, matched, pool, settings)
     if targets is None:
         targets = np.full(len(pool), _with_headroom(settings), np.int64)
     targets = np.minimum(targets, sizes)
@@ -104,16 +108,25 @@ def draw(
     return Drawn(_tally(spark, matched, sieve, write), targets, sizes, cut)
 
 
-def further(drawn: Drawn, arrived: Longs, cap: int) -> Longs:
+def available(
+    spark: SparkSession, matched: list[Part], pool: Longs, settings: BalanceSettings
+) -> Longs:
+    """How many pairs each query could draw."""
+    rule = _rule(pool, settings)
+    return pool if rule.pool is None else _sizes(spark, matched, rule)
+
+
+def further(targets: Longs, sizes: Longs, arrived: Longs, cap: int) -> Longs:
     """The targets of a further draw: more for the queries that are short of their cap.
 
-    `arrived` is how many of the pairs that each query drew have arrived, this draw's and those of
-    the draws before it. A tenth more is asked for than their share of survivors makes necessary.
+    `targets` is how far down its order each query went, `sizes` how far it can go, and `arrived`
+    how many of the pairs as far as there have arrived. A tenth more is asked for than their share
+    of survivors makes necessary.
     """
-    is_short = (arrived < cap) & (drawn.targets < drawn.sizes)
-    survive = (arrived + 1) / (drawn.targets + 2)
+    is_short = (arrived < cap) & (targets < sizes)
+    survive = (arrived + 1) / (targets + 2)
     more = np.ceil(1.1 * (cap - arrived) / survive).astype(np.int64)
-    return np.where(is_short, np.minimum(drawn.targets + more, drawn.sizes), drawn.targets)
+    return np.where(is_short, np.minimum(targets + more, sizes), targets)
 
 
 def arrivals(
@@ -121,6 +134,31 @@ def arrivals(
 ) -> Longs:
     """How many pairs of each query have arrived that its order holds as far as `cut`."""
     return _tally(spark, arrived, _Sieve(_rule(pool, settings), cut), _counted).per_query
+
+
+def again(
+    spark: SparkSession,
+    failed: list[Part],
+    pool: Longs,
+    settings: BalanceSettings,
+    folder: str,
+    *,
+    cut: Cut,
+    is_short: npt.NDArray[np.bool_],
+) -> Tally:
+    """Write the failed pairs that a query which is short has as far as its cut: "rows" and FULL.
+
+    They are drawn for every query that by now has come as far.
+    """
+    sieve = _Sieve(_rule(pool, settings), cut, wanting=is_short)
+
+    def write(part: Part, sieve: _Sieve) -> Tally:
+        told = _nothing(sieve)
+        sifted = _sifted(part, FAILED.names, sieve, told)
+        parts.write(folder, part.number, FAILED, (_drawn(*one) for one in sifted))
+        return told
+
+    return _tally(spark, failed, sieve, write)
 
 
 def balance(
@@ -142,16 +180,16 @@ def balance(
     rule = _rule(pool, settings)
     cap = settings.max_pairs_per_query
     if settings.semantics == "bernoulli":
-        rule = rule._replace(column="drawn_for")
-    sizes = _sizes(spark, arrived, rule)
-    expected = np.minimum(cap, sizes)
-    if settings.semantics == "bernoulli":
         if targets is None:
             targets = np.minimum(_with_headroom(settings), pool)
         # A query drew this share of its pool: so many of its pairs would have arrived of all.
         drawn = _shares(targets, pool)
+        sizes = arrivals(spark, arrived, pool, settings, chances(drawn))
+        expected = np.minimum(cap, sizes)
         cut = chances(np.minimum(drawn, _shares(np.full(len(pool), cap), sizes / drawn)))
     else:
+        sizes = _sizes(spark, arrived, rule)
+        expected = np.minimum(cap, sizes)
         cut = cuts(spark, arrived, sizes, expected, rule)
 
     def write(part: Part, sieve: _Sieve) -> Tally:
@@ -207,7 +245,7 @@ def _sizes(spark: SparkSession, todo: list[Part], rule: Rule) -> Longs:
 
 def _counted(part: Part, sieve: _Sieve) -> Tally:
     told = _nothing(sieve)
-    for _ in _sifted(part, columns(sieve.rule), sieve, told):
+    for _ in _sifted(part, COLUMNS, sieve, told):
         pass
     return told
 
@@ -219,7 +257,10 @@ def _sifted(
     for batch in parts.read(part, names):
         pairs = claims(batch, sieve.rule)
         taken = kept(pairs, sieve.rule, sieve.cut)
+        np.add.at(told.per_query, taken.values, 1)
         has = np.diff(taken.begins) > 0
+        if sieve.wanting is not None:
+            has = np.diff(np.append(0, np.cumsum(sieve.wanting[taken.values]))[taken.begins]) > 0
         told.counts[FULL] += int((~has).sum())
         if sieve.before is not None:
             is_new = np.diff(kept(pairs, sieve.rule, sieve.before).begins) == 0
@@ -228,7 +269,6 @@ def _sifted(
         if not has.all():
             batch, taken = batch.filter(pa.array(has)), _chosen(taken, has)
         told.counts["rows"] += batch.num_rows
-        np.add.at(told.per_query, taken.values, 1)
         yield batch, taken
 
 
@@ -246,6 +286,11 @@ def _lists(pairs: Claims) -> pa.ListArray:
 
 def _kept(batch: pa.RecordBatch, pairs: Claims) -> pa.RecordBatch:
     return batch.append_column("kept_for", _lists(pairs))
+
+
+def _drawn(batch: pa.RecordBatch, pairs: Claims) -> pa.RecordBatch:
+    place = batch.schema.get_field_index("drawn_for")
+    return batch.set_column(place, "drawn_for", _lists(pairs))
 
 
 def _placed(batch: pa.RecordBatch, pairs: Claims, seed: int, shards: int) -> pa.RecordBatch:

@@ -14,6 +14,9 @@ from pipeline.balance.order import Claims, Cut, Longs, halves, rarest, within
 from pipeline.errors import BadInput
 from pipeline.lexicon import bounded
 
+COLUMNS = ["pair_id", "query_ids"]
+"""What `claims` reads of a table."""
+
 
 class Rule(NamedTuple):
     """How claims are read, and what orders them."""
@@ -21,14 +24,8 @@ class Rule(NamedTuple):
     queries: int
     """How many there are."""
     seed: int
-    column: str = "query_ids"
     pool: Longs | None = None
     """The pairs of each query in the pool, where the rarest is asked for."""
-
-
-def columns(rule: Rule) -> list[str]:
-    """What `claims` reads of a table."""
-    return ["pair_id", rule.column]
 
 
 def claims(batch: pa.RecordBatch, rule: Rule) -> Claims:
@@ -41,14 +38,14 @@ def claims(batch: pa.RecordBatch, rule: Rule) -> Claims:
             f"the pair_id {names[bad].as_py()!r} is not 32 hexadecimal digits: make the pairs "
             "with `wit ingest`"
         )
-    lists = batch.column(rule.column)
+    lists = batch.column("query_ids")
     offsets = lists.offsets.to_numpy().astype(np.int64)
     values = lists.values.to_numpy()[offsets[0] : offsets[-1]]
     begins = offsets - offsets[0]
     # Nothing checks an index in a compiled loop.
     if len(values) and not 0 <= values.min() <= values.max() < rule.queries:
         raise BadInput(
-            f"{rule.column} names queries that the list of {rule.queries:,} has not: run "
+            f"query_ids names queries that the list of {rule.queries:,} has not: run "
             "`wit match --again`"
         )
     if rule.pool is not None:

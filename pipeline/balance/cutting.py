@@ -13,7 +13,7 @@ from pyspark.sql import SparkSession, Window
 from pyspark.sql import functions as F
 
 from pipeline import parts
-from pipeline.balance.claiming import Rule, claims, columns
+from pipeline.balance.claiming import COLUMNS, Rule, claims
 from pipeline.balance.order import EVERY, Cut, Longs, Words, near
 from pipeline.parts import Part
 from pipeline.schemas import DRAWS
@@ -68,7 +68,7 @@ def _cuts(
 
     def work(part: Part) -> Iterator[pa.RecordBatch]:
         rule, bounds, targets = sent.value
-        for batch in parts.read(part, columns(rule)):
+        for batch in parts.read(part, COLUMNS):
             yield _near(batch, rule, bounds, targets)
 
     rows = parts.each(spark, todo, work, _NEAR_DDL)

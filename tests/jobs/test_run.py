@@ -44,6 +44,34 @@ def test_what_an_interrupted_stage_left_is_kept_only_for_the_same_inputs(tmp_pat
             (folder / "00000.tar").write_bytes(b"half")
 
 
+def test_a_stage_that_is_asked_for_more_goes_on_from_what_it_has_made(tmp_path: Path) -> None:
+    run = _run(tmp_path)
+    further = frozenset({"download.rounds"})
+
+    def is_kept(rounds: int, side: int = 256, *, finish: bool) -> bool:
+        settings = {"download": {"rounds": rounds, "image_side": side}}
+        with run.stage("download", settings, {"table drawn": "1"}, further=further):
+            folder = run.begin("images", resume=True)
+            assert run.find_manifest("images") is None
+            was_there = (folder / "00000.tar").exists()
+            (folder / "00000.tar").write_bytes(b"whole")
+            if finish:
+                run.finish("images", Ledger(1, 1))
+        return was_there
+
+    assert not is_kept(3, finish=True)
+    assert is_kept(4, finish=False)
+    assert is_kept(4, finish=True)
+    assert is_kept(2, finish=False)
+    assert not is_kept(2, side=224, finish=False)
+    assert not is_kept(2, finish=True)
+    # And whole again of a run that was killed between its note and its manifest's end.
+    manifest = (run.path("images") / "_manifest.json").read_text()
+    assert is_kept(5, finish=False)
+    (run.path("images") / "_manifest.json").write_text(manifest)
+    assert is_kept(5, finish=False)
+
+
 def test_the_digest_of_a_table_is_that_of_its_making_and_not_of_its_time(tmp_path: Path) -> None:
     run, digests = _run(tmp_path), []
     for inputs in ({"a": "1"}, {"a": "1"}, {"a": "2"}):

@@ -8,8 +8,11 @@ import subprocess
 import sys
 import tarfile
 import time
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 from conftest import SETS
@@ -35,7 +38,6 @@ def test_every_row_is_accounted_for_in_every_table(built: Run) -> None:
     before = {
         "matched": "candidates",
         "drawn": "matched",
-        "images": "drawn",
         "deduped": "images",
         "balanced": "deduped",
         "shards": "balanced",
@@ -45,10 +47,13 @@ def test_every_row_is_accounted_for_in_every_table(built: Run) -> None:
     assert {table: came_in[table] for table in before} == {
         table: rows[earlier] for table, earlier in before.items()
     }
+    rounds = built.manifest("images")["notes"]["rounds"]
+    assert rounds[0]["rows"] == rows["drawn"]
+    assert sum(told["rows"] for told in rounds) == came_in["images"]
     for table in rows:
         found = sum(pq.read_metadata(file).num_rows for file in built.files(table))
-        is_of_rows = table not in ("images", "checkpoints", "scores")
-        assert found == rows[table] or not is_of_rows, table
+        if table not in ("checkpoints", "scores"):
+            assert found == (came_in[table] if table == "images" else rows[table]), table
     assert len(Samples(built.path("shards"))) == rows["shards"]
 
 
@@ -63,8 +68,8 @@ def test_one_pair_is_followed_from_the_wat_to_a_batch(built: Run, world: World) 
     kept = built.read_arrow("shards", ["pair_id", "url", "caption", "shard"]).to_pylist()
     pair = next(row for row in kept if row["url"] in links)
     rows = follow.rows_of(built, pair["pair_id"])
-    passed = ("candidates", "matched", "drawn", "images", "fingerprints", "deduped", "balanced")
-    for table in (*passed, "shards"):
+    passed = ("candidates", "matched", "fingerprints", "deduped", "balanced", "shards")
+    for table in passed:
         assert len(rows[table] or []) == 1, table
     assert rows["dropped"] == []
 
@@ -78,6 +83,41 @@ def test_one_pair_is_followed_from_the_wat_to_a_batch(built: Run, world: World) 
             assert said.split() == cutter.decode(cutter.encode(pair["caption"])).split()
             return
     pytest.fail("the pair is in no batch of two epochs")
+
+
+def test_a_pair_that_failed_and_healed_has_a_row_of_each_round(built: Run, world: World) -> None:
+    urls = set(world.truth["kinds"]["healing_503"]["urls"])
+    tries = built.read_arrow("images", ["pair_id", "url", "round", "reason"]).to_pylist()
+    of_healing = [(row["round"], row["reason"]) for row in tries if row["url"] in urls]
+    assert sorted(of_healing) == [(1, "server error")] * len(urls) + [(2, None)] * len(urls)
+    again = Counter(row["pair_id"] for row in tries)
+    arrived = Counter(row["pair_id"] for row in tries if row["reason"] is None)
+    assert max(arrived.values()) == 1
+    told = built.manifest("images")["dropped"]
+    assert told["tried again"] == sum(again.values()) - len(again)
+    # What will not heal is asked for once.
+    once = {row["pair_id"] for row in tries if row["reason"] in ("not found", "gone")}
+    assert {again[pair] for pair in once} == {1}
+
+
+def test_a_later_round_asks_for_new_pairs_of_queries_that_are_short(
+    built: Run, world: World
+) -> None:
+    cap = built.settings.balance.max_pairs_per_query
+    tries = built.read_arrow("images", ["pair_id", "round", "drawn_for"]).to_pylist()
+    drawn = set(built.read_arrow("drawn", ["pair_id"])["pair_id"].to_pylist())
+    assert {row["pair_id"] for row in tries if row["round"] == 1} == drawn
+    new = [row for row in tries if row["pair_id"] not in drawn]
+    assert new
+    before, reached = built.read_arrow("draws"), built.read_arrow("reached")
+    went_on = pc.greater(reached["target"], before["target"]).to_pylist()
+    assert all(any(went_on[query] for query in row["drawn_for"]) for row in new)
+    # Drawn until it was full, and no further than it had to.
+    queries = built.read_arrow("queries", ["query"])["query"].to_pylist()
+    crowded = queries.index(world.truth["crowded_word"])
+    counts = {row["query_id"]: row for row in built.read_arrow("coverage").to_pylist()}[crowded]
+    assert before["drawn"][crowded].as_py() < counts["drawn"] < counts["matched"]
+    assert counts["kept"] == cap
 
 
 def test_following_a_planted_leak_tells_why_it_was_dropped(
@@ -124,7 +164,9 @@ def test_the_report_tells_every_part_and_shows_its_pictures(built: Run) -> None:
     page = report.write_report(built).read_text(encoding="utf-8")
     for heading in ("Funnel", "Queries", "Query coverage", "Download", "Training", "Scores"):
         assert f"<h2>{heading}</h2>" in page
-    assert page.count("<svg") >= 4
+    assert "round 2</text>" in page
+    assert "<th>host</th>" in page
+    assert page.count("<svg") >= 5
     assert page.count("data:image/jpeg;base64,") >= 12
     assert "<script" not in page
 
@@ -159,7 +201,7 @@ def test_a_setting_of_pace_makes_nothing_stale(built: Run) -> None:
 
 def test_a_stage_is_refused_while_what_it_reads_is_out_of_date(built: Run) -> None:
     changed = Run(built.root, built.settings)
-    dedup = built.settings.dedup.model_copy(update={"placeholder_urls": 7})
+    dedup = built.settings.dedup.model_copy(update={"pdq_distance": 7})
     changed.settings = built.settings.model_copy(update={"dedup": dedup})
     with pytest.raises(walk.OutOfDate, match="run `wit dedup"):
         walk.one(changed, "balance")
@@ -170,40 +212,76 @@ def _until_shards(run: Run) -> None:
         stage.make(run)
 
 
-def test_other_numbers_of_partitions_give_the_same_bytes(
-    built: Run, world: World, tmp_path: Path
-) -> None:
-    run = Run.open(tmp_path / "other", world.settings, [*SETS, "spark.partitions=7"])
+@pytest.fixture(scope="module")
+def other(built: Run, world: World, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with other partitions, up to its shards, after `built` has healed what heals."""
+    root = tmp_path_factory.mktemp("runs") / "other"
+    run = Run.open(root, world.settings, [*SETS, "spark.partitions=7"])
     _until_shards(run)
-    assert _shards(run) == _shards(built)
+    return run
 
 
-def test_a_build_that_is_killed_halfway_goes_on_to_the_same_bytes(
-    built: Run, world: World, tmp_path: Path
-) -> None:
-    root = tmp_path / "killed"
+@pytest.fixture(scope="module")
+def killed(other: Run, world: World, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run that was killed in its first round of downloads, and once more in its second."""
+    root = tmp_path_factory.mktemp("killed") / "run"
+    images = root / "05_images"
     words = [f"--set={assignment}" for assignment in [*SETS, "spark.master=local[2]"]]
-    command = [sys.executable, "-m", "jobs", "build", "--run", str(root)]
-    command += ["--config", str(world.settings), *words]
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        images = root / "05_images"
-        for _ in range(600):
-            if list(images.glob("*_stats.json")) or process.poll() is not None:
+    _kill(["build", f"--config={world.settings}", *words], root, "05_images/*_stats.json")
+    done = _stats(images)
+    assert done
+    assert not (images / "_manifest.json").exists()
+    _kill(["download"], root, "05_images/_round-2/again/*.parquet")
+    assert not (images / "_manifest.json").exists()
+    assert done.items() <= _stats(images).items()
+    run = Run.open(root, None, [])
+    walk.one(run, "download")
+    assert done.items() <= _stats(images).items()
+    return run
+
+
+def _stats(images: Path) -> dict[Path, int]:
+    return {file: file.stat().st_mtime_ns for file in images.glob("*_stats.json")}
+
+
+def _kill(words: list[str], root: Path, sign: str) -> None:
+    """Run a command, and kill it when there is a file like `sign`."""
+    command = [sys.executable, "-m", "jobs", *words, f"--run={root}"]
+    log = root.with_suffix(".log")
+    with log.open("ab") as stream:
+        process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
+        for _ in range(1000):
+            if list(root.glob(sign)) or process.poll() is not None:
                 break
             time.sleep(0.2)
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-    assert list(images.glob("*_stats.json")), (tmp_path / "log").read_text()
-    assert not (images / "_manifest.json").exists()
-    done = {file: file.stat().st_mtime_ns for file in images.glob("*_stats.json")}
-    run = Run.open(root, None, [])
-    walk.one(run, "download")
-    assert {file: file.stat().st_mtime_ns for file in done} == done
-    _after_download(run)
-    assert _shards(run) == _shards(built)
+    assert list(root.glob(sign)), log.read_text()
 
 
-def _after_download(run: Run) -> None:
+def test_kills_and_other_numbers_of_partitions_give_the_same_bytes(killed: Run, other: Run) -> None:
+    assert killed.manifest("images")["content"] == other.manifest("images")["content"]
+    assert killed.read_arrow("reached").equals(other.read_arrow("reached"))
     for stage in walk.STAGES[5:9]:
-        stage.make(run)
+        stage.make(killed)
+    assert _shards(killed) == _shards(other)
+
+
+def test_fewer_rounds_keep_what_they_made_and_more_go_on_from_there(killed: Run) -> None:
+    def rounds(count: int) -> tuple[list[dict[str, Any]], dict[Path, int]]:
+        settings = killed.settings.download.model_copy(update={"rounds": count})
+        run = Run(killed.root, killed.settings.model_copy(update={"download": settings}))
+        walk.one(run, "download")
+        return run.manifest("images")["notes"]["rounds"], _stats(run.path("images"))
+
+    three = killed.manifest("images")["content"]
+    of_three = _stats(killed.path("images"))
+    told, of_two = rounds(2)
+    assert len(told) == 2
+    assert of_two.items() < of_three.items()
+    assert sum(row["round"] == 3 for row in killed.read_arrow("images", ["round"]).to_pylist()) == 0
+    told, again = rounds(3)
+    assert len(told) == 3
+    assert of_two.items() < again.items()
+    assert set(again) == set(of_three)
+    assert killed.manifest("images")["content"] == three

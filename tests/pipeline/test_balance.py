@@ -18,7 +18,7 @@ from pipeline import balance as stage
 from pipeline.balance import FULL, claiming, cutting, order
 from pipeline.errors import BadInput
 from pipeline.parts import Part, parts
-from pipeline.schemas import BALANCED, DRAWN, IMAGES, MATCHED
+from pipeline.schemas import BALANCED, DRAWN, FAILED, IMAGES, MATCHED
 from pipeline.settings import BalanceSettings
 
 Pairs = dict[str, list[int]]
@@ -241,7 +241,7 @@ def test_drawing_again_after_failures_equals_balancing_after_the_download(
         arrived = {name: pairs[name] for name in fetched & alive}
         there = _parts(tmp_path / f"arrived{len(rounds)}", arrived, IMAGES)
         have = stage.arrivals(spark, there, pool, settings, drawn.cut)
-        targets = stage.further(drawn, have, CAP)
+        targets = stage.further(drawn.targets, drawn.sizes, have, CAP)
         if (targets == drawn.targets).all():
             break
         drawn, got = _draw(
@@ -255,12 +255,41 @@ def test_drawing_again_after_failures_equals_balancing_after_the_download(
         )
         assert not fetched & set(got)
         assert drawn.tally.counts[stage.BEFORE] == len(fetched)
+        assert drawn.tally.per_query.tolist() == drawn.targets.tolist()
         fetched |= set(got)
         rounds.append(len(got))
     assert 1 < len(rounds) < 6
     assert len(fetched) < len(pairs)
     kept = _balanced(spark, tmp_path, arrived, settings, pool=pool)
     assert kept == _by_hand({name: pairs[name] for name in alive}, CAP, seed=0)
+
+
+def test_a_failed_pair_is_tried_again_for_a_short_query_that_comes_as_far(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    pairs = _named([[0], [0, 1], [1], [2], [0, 2]] * 20)
+    failed = _parts(tmp_path / "failed", pairs, FAILED)
+    pool = _pool(pairs)
+    rule = claiming.Rule(QUERIES, 0)
+    cut = cutting.cuts(spark, failed, pool, np.array([50, 5, 40, 0]), rule)
+    (tmp_path / "again").mkdir()
+    told = stage.again(
+        spark,
+        failed,
+        pool,
+        SETTINGS,
+        str(tmp_path / "again"),
+        cut=cut,
+        is_short=np.array([False, True, False, False]),
+    )
+    got = _rows(tmp_path / "again", "drawn_for")
+    # The five first of query 1; the other queries that come as far drew them too.
+    first = {name for name, ids in _by_hand(pairs, 5, seed=0).items() if 1 in ids}
+    assert set(got) == first
+    assert told.counts["rows"] == 5
+    assert told.counts[FULL] == len(pairs) - 5
+    as_far = _by_hand(pairs, 50, seed=0)
+    assert got == {name: [q for q in as_far[name] if q in (0, 1)] for name in first}
 
 
 def test_a_drawn_pair_goes_to_one_task_of_about_the_size_asked_for(
@@ -307,7 +336,7 @@ def test_a_query_of_which_all_is_drawn_asks_for_no_further_draw(
     drawn, _ = _draw(spark, tmp_path / "drawn", todo, pool, settings)
     assert drawn.sizes.tolist() == [60, 20, 0, 0]
     have = np.array([40, 20, 0, 0])
-    assert stage.further(drawn, have, 50).tolist() == [60, 20, 0, 0]
+    assert stage.further(drawn.targets, drawn.sizes, have, 50).tolist() == [60, 20, 0, 0]
 
 
 def test_bernoulli_keeps_the_cap_on_average_after_a_further_draw_too(

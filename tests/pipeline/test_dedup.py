@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
 from pipeline.dedup import HammingIndex, dropped, overlaps, verdict_of
+from pipeline.placeholders import placeholders
 from pipeline.settings import DedupSettings
 
 _SETTINGS = DedupSettings(placeholder_urls=3)
@@ -58,9 +59,12 @@ _ONE, _TWO = bytes(range(32)), bytes(range(100, 132))
 
 
 def _tables(spark: SparkSession, pairs: dict[str, tuple[Any, ...]], evals: list[Any]) -> Any:
-    """Tables of pairs (url, area, phash, pdq, quality, bytes, pixels) and of eval images."""
+    """Tables of pairs (url, area, phash, pdq, quality, bytes, pixels) and of eval images.
+
+    A pair's caption is its name.
+    """
     images = [
-        (name, url, "success", area, 1, content)
+        (name, url, name, "success", area, 1, content)
         for name, (url, area, _, _, _, content, _) in pairs.items()
     ]
     hashes = [
@@ -70,7 +74,8 @@ def _tables(spark: SparkSession, pairs: dict[str, tuple[Any, ...]], evals: list[
     return (
         spark.createDataFrame(
             images,
-            "pair_id string, url string, status string, width int, height int, sha256 string",
+            "pair_id string, url string, caption string, status string, width int, height int, "
+            "sha256 string",
         ),
         spark.createDataFrame(
             hashes + evals,
@@ -90,7 +95,7 @@ def test_each_kind_of_repetition_is_dropped_for_its_reason(spark: SparkSession) 
         "error a": ("u3", 9, far, _TWO, 100, "error", "p3"),
         "error b": ("u4", 9, far, _TWO, 100, "error", "p3"),
         "error c": ("u5", 9, far, _TWO, 100, "error", "p3"),
-        "small": ("u6", 5, far << 1, _TWO, 100, "s6", "p6"),
+        "small": ("u6", 5, far << 1, _flipped(_TWO, 1), 100, "s6", "p6"),
         "large": ("u7", 9, (far << 1) ^ 0b11, _flipped(_TWO, 31), 100, "s7", "p7"),
         "large again": ("u8", 9, (far << 1) ^ 0b11, _flipped(_TWO, 31), 100, "s7", "p7"),
         "other": ("u9", 9, (far << 1) ^ 0b1, _flipped(_TWO, 128), 100, "s9", "p9"),
@@ -117,6 +122,42 @@ def test_each_kind_of_repetition_is_dropped_for_its_reason(spark: SparkSession) 
     nearest = {(r.pair_id, r.eval_id): r for r in found.collect()}
     assert nearest["leak", "e0"].variant == "flip"
     assert nearest["flat other", "e0"].verdict == "undecidable"
+
+
+_PLACED = (
+    "pair_id string, url string, caption string, sha256 string, pixels_sha256 string, "
+    "pdq binary, quality int"
+)
+
+
+def _looks(prefix: str, *looks: tuple[Any, ...]) -> list[tuple[Any, ...]]:
+    return [
+        (f"{prefix} {i}", f"{prefix}/{i}", f"{prefix} {i}", *look) for i, look in enumerate(looks)
+    ]
+
+
+@pytest.mark.parametrize("is_known", [True, False], ids=["with hashes", "with bytes alone"])
+def test_what_looks_the_same_under_many_addresses_and_captions_is_an_error_image(
+    spark: SparkSession, is_known: bool
+) -> None:
+    same_bytes = _looks("bytes", *[("s", "p", _ONE, 100)] * 3)
+    same_pixels = _looks("pixels", *[(f"a{i}", "flat", bytes([i]) * 32, 0) for i in range(3)])
+    same_hash = _looks("hash", *[(f"b{i}", f"q{i}", _TWO, 50) for i in range(3)])
+    blurred = _looks("blurred", *[(f"c{i}", f"r{i}", bytes(32), 49) for i in range(3)])
+    # The bytes of two and the hash of all three: one error image.
+    mixed = [("m", "t", _TWO[::-1], 90), ("m", "t", _TWO[::-1], 90), ("n", "u", _TWO[::-1], 90)]
+    few = _looks("few", *[("d", "v", _ONE[::-1], 100)] * 2)
+    shops = [(f"shop {i}", f"shop/{i}", "a red vase", "e", "w", b"w" * 32, 99) for i in range(9)]
+    captions = [(f"said {i}", "one/url", f"said {i}", "f", "x", b"x" * 32, 99) for i in range(9)]
+    rows = [*same_bytes, *same_pixels, *same_hash, *blurred, *_looks("mixed", *mixed), *few]
+    rows = [*rows, *shops, *captions]
+    if not is_known:
+        rows = [(*row[:4], None, None, None) for row in rows]
+    found = placeholders(spark.createDataFrame(rows, _PLACED), _SETTINGS).collect()
+    kinds = ["bytes", "hash", "mixed", "pixels"] if is_known else ["bytes"]
+    assert sorted(tuple(row) for row in found) == [
+        (f"{kind} {i}", f"{kind} 0") for kind in kinds for i in range(3)
+    ]
 
 
 def test_near_duplicates_are_a_chain_and_one_of_it_stays(spark: SparkSession) -> None:

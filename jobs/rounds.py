@@ -1,0 +1,139 @@
+"""Rounds: what one more round of downloads asks for, after all before it.
+
+reads   matched, counts, and the images so far
+writes  the pairs of the round, in a folder that goes when they are downloaded
+
+Queries that are short of their cap draw further pairs, down the same order; and failures that may
+heal are tried again where a short query wants them. All of it follows from what has arrived, so
+that a killed run asks for the same once more.
+"""
+
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.dataset as ds
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from jobs.run import Run, spark_schema
+from pipeline.balance import Cut, again, arrivals, available, draw, from_table, further, to_table
+from pipeline.download import MAY_HEAL
+from pipeline.parts import parts
+from pipeline.placeholders import placeholders
+from pipeline.schemas import DRAWN, FAILED
+
+Longs = npt.NDArray[np.int64]
+
+
+class Reached(NamedTuple):
+    """How far down its order each query went."""
+
+    targets: Longs
+    drawn: Longs
+    cut: Cut
+
+    def as_table(self) -> pa.Table:
+        return to_table(self.cut, self.targets, self.drawn)
+
+
+class Asked(NamedTuple):
+    """What a round asks for."""
+
+    pairs: DataFrame
+    rows: int
+    again: Counter[str]
+    """Those of the rows that are tried again, by the reason of their last failure."""
+    reached: Reached
+
+
+def first(run: Run) -> Asked:
+    """What was drawn."""
+    draws = run.read_arrow("draws")
+    targets, drawn = draws["target"].to_numpy(), draws["drawn"].to_numpy()
+    reached = Reached(targets, drawn, from_table(draws))
+    return Asked(run.read("drawn"), run.rows("drawn"), Counter(), reached)
+
+
+def another(
+    run: Run, folder: Path, images: DataFrame, reached: Reached, place: tuple[int, int]
+) -> Asked:
+    """What the next round asks for, after all `images` before it, staged in `folder`.
+
+    `place` is the number of the round, and that of its first raw shard.
+    """
+    settings = run.settings.balance
+    pool = run.read_arrow("counts", ["pairs"])["pairs"].to_numpy()
+    arrived = images.where(F.col("status") == "success")
+    errors = placeholders(arrived, run.settings.dedup).select("pair_id")
+    arrived = arrived.join(errors, on="pair_id", how="left_anti").select("pair_id", "query_ids")
+    staged = parts(_written(arrived, folder / "arrived"))
+
+    matched = parts(run.files("matched"))
+    sizes = available(run.spark, matched, pool, settings)
+    into, rows = _empty(folder / "drawn"), 0
+    while not rows:
+        have = arrivals(run.spark, staged, pool, settings, reached.cut)
+        targets = further(reached.targets, sizes, have, settings.max_pairs_per_query)
+        if (targets == reached.targets).all():
+            break
+        before = reached.cut
+        drawn = draw(run.spark, matched, pool, settings, str(into), targets=targets, before=before)
+        # None, where other queries had drawn all of them: then it goes on down the order.
+        rows = drawn.tally.counts["rows"]
+        reached = Reached(drawn.targets, drawn.tally.per_query, drawn.cut)
+
+    into, tried_again = _empty(folder / "again"), Counter[str]()
+    if run.settings.download.retry_failures:
+        todo = parts(_written(failed(images), folder / "failed"))
+        is_short = have < np.minimum(settings.max_pairs_per_query, sizes)
+        again(run.spark, todo, pool, settings, str(into), cut=reached.cut, is_short=is_short)
+        tried_again = _reasons(into)
+
+    rows += tried_again.total()
+    tasks = max(1, -(-rows // settings.pairs_per_raw_shard))
+    return Asked(_placed(run, folder, place, tasks), rows, tried_again, reached)
+
+
+def _placed(run: Run, folder: Path, place: tuple[int, int], tasks: int) -> DataFrame:
+    """The staged pairs, old and new, with the task and the round of their download."""
+    schema = spark_schema(DRAWN)
+    files = sorted(map(str, [*folder.glob("drawn/*.parquet"), *folder.glob("again/*.parquet")]))
+    if not files:
+        return run.spark.createDataFrame([], schema)
+    number, first_shard = place
+    task = F.pmod(F.col("position"), F.lit(tasks)) + F.lit(first_shard)
+    pairs = run.spark.read.schema(schema).parquet(*files)
+    return pairs.withColumn("round", F.lit(number)).withColumn("raw_shard", task.cast("int"))
+
+
+def failed(images: DataFrame) -> DataFrame:
+    """Pairs whose last try failed for a reason that may pass."""
+    tries = images.where(F.col("reason").isin(sorted(MAY_HEAL))).select(*FAILED.names)
+    later = images.where(F.col("round") > 1)
+    later = later.select(F.col("pair_id").alias("name"), F.col("round").alias("later"))
+    was_tried_again = (F.col("pair_id") == F.col("name")) & (F.col("round") < F.col("later"))
+    return tries.join(later, on=was_tried_again, how="left_anti")
+
+
+def _reasons(folder: Path) -> Counter[str]:
+    reasons = ds.dataset(str(folder), schema=FAILED, format="parquet").to_table(columns=["reason"])
+    counts = reasons["reason"].value_counts().to_pylist()
+    return Counter({entry["values"]: entry["counts"] for entry in counts})
+
+
+def _empty(folder: Path) -> Path:
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def _written(frame: DataFrame, folder: Path) -> list[Path]:
+    """The files of a Spark table, written for tasks that read it without the JVM."""
+    shutil.rmtree(folder, ignore_errors=True)
+    frame.write.parquet(str(folder))
+    return sorted(folder.glob("*.parquet"))
