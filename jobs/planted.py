@@ -41,7 +41,7 @@ _BECAUSE = {
     "redirect_loop": "failed: too many redirects",
     "rot_404": "failed: not found",
     "rot_page": "failed: not an image",
-    "short_body": "failed: truncated",
+    "short_body": "failed: incomplete",
     "stall_drip": "failed: timeout",
     "stall_silent": "failed: timeout",
     "stall_stall": "failed: timeout",

@@ -4,10 +4,10 @@ stage        reads                     writes
 ingest       WAT files, url tables     candidates
 match        candidates, queries       matched
 balance      matched                   drawn       (each cap with headroom, before the download)
-download     drawn                     images
+download     drawn, matched            images, reached  (in rounds, until the caps are met)
 fingerprint  images, evaluation sets   fingerprints
 dedup        images, fingerprints      overlaps, deduped, dropped
-balance      images, deduped           balanced    (each cap exactly, among what arrived)
+balance      images, deduped, reached  balanced    (each cap exactly, among what arrived)
 shard        balanced                  shards
 audit        overlaps, images          audit
 trainer      shards                    checkpoints

@@ -142,10 +142,10 @@ class Planter:
         for _ in range(few):
             path, _ = self._one("redirect_loop", FAILS)
             self.building.route(path, "redirect", to=path)
-        # Port 1 of loopback is nobody's, and is not among the hosts that the settings allow.
-        self._routed("redirect_forbidden", FAILS, 2, "redirect", to="http://127.0.0.1:1/a.jpg")
+        # Port 81 of loopback is nobody's, and is not among the hosts that the settings allow.
+        self._routed("redirect_forbidden", FAILS, 2, "redirect", to="http://127.0.0.1:81/a.jpg")
         for number in range(2):
-            url, drawing = f"http://127.0.0.1:1/img/{number}.jpg", self.drawing()
+            url, drawing = f"http://127.0.0.1:81/img/{number}.jpg", self.drawing()
             self.building.plant("forbidden_host", FAILS, url, self.caption(drawing))
 
     def _bodies(self, few: int) -> None:

@@ -87,7 +87,7 @@ def totals(folder: Path, raw_shards: Iterable[int]) -> Totals:
         stats = stats_of_whole(folder, name)
         if stats is None:
             raise FileNotFoundError(f"raw shard {name} is not whole in {folder}")
-        pace = stats.get("pace", {})
+        pace = stats["pace"]
         sums.shards += 1
         sums.rows += stats["rows"]
         sums.successes += stats["successes"]

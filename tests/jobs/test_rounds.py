@@ -64,13 +64,14 @@ def _shard(folder: Path, number: int, **more: Any) -> None:
         "reasons": {"gone": 1},
         "failed_hosts": {"a": 1},
     }
-    stats |= {"sha256": str(number), "files": sizes, "pairs": "", **more}
+    pace = dict.fromkeys(("requests", "retries", "connections", "received_bytes"), 0) | more
+    stats |= {"sha256": str(number), "files": sizes, "pairs": "", "pace": {"seconds": 0.0} | pace}
     (folder / f"{name}_stats.json").write_text(json.dumps(stats))
 
 
-def test_the_pace_of_shards_is_summed_wherever_they_tell_it(tmp_path: Path) -> None:
+def test_the_pace_of_shards_is_summed(tmp_path: Path) -> None:
     _shard(tmp_path, 0, seconds=1.5)
-    _shard(tmp_path, 1, pace={"seconds": 2.0, "requests": 4, "retries": 1, "received_bytes": 9})
+    _shard(tmp_path, 1, seconds=2.0, requests=4, retries=1, received_bytes=9)
     sums = totals(tmp_path, [0, 1])
     assert (sums.task_seconds, sums.requests, sums.retries, sums.received_bytes) == (3.5, 4, 1, 9)
     assert (sums.rows, sums.successes, sums.reasons["gone"], sums.hosts["a"]) == (6, 4, 2, 2)

@@ -259,7 +259,7 @@ def test_redirects_lead_where_the_truth_says(served: World) -> None:
     status, headers, _ = _get(loop := _urls(served, "redirect_loop")[0])
     assert (status, urljoin(loop, headers["location"])) == (302, loop)
     _, headers, _ = _get(_urls(served, "redirect_forbidden")[0])
-    assert urlsplit(headers["location"]).netloc == "127.0.0.1:1"
+    assert urlsplit(headers["location"]).netloc == "127.0.0.1:81"
 
 
 def test_pages_pose_as_images(served: World) -> None:
