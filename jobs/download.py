@@ -76,6 +76,7 @@ def _downloaded(
         "task_seconds": round(sums.task_seconds, 3),
         "reasons": dict(sums.reasons.most_common()),
         "hosts": sums.worst_hosts,
+        "asked": sums.asked_of_worst,
         # Of no meaning where an interrupted run had done a part of it.
         "seconds": None if any(was_there) else round(seconds, 3),
     }

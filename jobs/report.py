@@ -128,7 +128,7 @@ def _round(number: int, told: dict[str, Any]) -> dict[str, Any]:
         "received_mb": received / 1e6,
         "stored_mb": told["image_bytes"] / 1e6,
         "images_per_second": told["successes"] / seconds if seconds else None,
-        "mb_per_second": (received or told["image_bytes"]) / 1e6 / seconds if seconds else None,
+        "mb_per_second": received / 1e6 / seconds if seconds else None,
         "failures": sorted(told["reasons"].items(), key=lambda entry: -entry[1]),
     }
 
@@ -153,11 +153,17 @@ def _by_round(rounds: list[dict[str, Any]]) -> str | None:
 
 def _hosts(rounds: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The hosts with the most failures in all rounds."""
-    sums: Counter[str] = Counter()
+    sums, asked = Counter[str](), Counter[str]()
     for told in rounds:
         sums.update(told["hosts"])
+        asked.update(told["asked"])
     return [
-        {"host": host, "failures": count, "rounds": [t["hosts"].get(host, 0) for t in rounds]}
+        {
+            "host": host,
+            "asked": asked[host],
+            "failures": count,
+            "rounds": [told["hosts"].get(host, 0) for told in rounds],
+        }
         for host, count in sums.most_common(_HOSTS_SHOWN)
     ]
 

@@ -66,6 +66,9 @@ class Totals:
     received_bytes: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     hosts: Counter[str] = field(default_factory=Counter)
+    """Failures of each."""
+    asked: Counter[str] = field(default_factory=Counter)
+    """Pairs of each of these hosts."""
     digests: list[str] = field(default_factory=list)
 
     @property
@@ -77,6 +80,11 @@ class Totals:
     def worst_hosts(self) -> dict[str, int]:
         """The hosts with the most failures."""
         return dict(self.hosts.most_common(_NOTED_HOSTS))
+
+    @property
+    def asked_of_worst(self) -> dict[str, int]:
+        """How many pairs they were asked for."""
+        return {host: self.asked[host] for host in self.worst_hosts}
 
 
 def totals(folder: Path, raw_shards: Iterable[int]) -> Totals:
@@ -99,6 +107,7 @@ def totals(folder: Path, raw_shards: Iterable[int]) -> Totals:
         sums.received_bytes += pace["received_bytes"]
         sums.reasons.update(stats["reasons"])
         sums.hosts.update(stats["failed_hosts"])
+        sums.asked.update(stats["asked_hosts"])
         sums.digests.append(stats["sha256"])
     return sums
 

@@ -63,6 +63,7 @@ def _shard(folder: Path, number: int, **more: Any) -> None:
         "bytes": 7,
         "reasons": {"gone": 1},
         "failed_hosts": {"a": 1},
+        "asked_hosts": {"a": 3},
     }
     pace = dict.fromkeys(("requests", "retries", "connections", "received_bytes"), 0) | more
     stats |= {"sha256": str(number), "files": sizes, "pairs": "", "pace": {"seconds": 0.0} | pace}

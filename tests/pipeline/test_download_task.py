@@ -222,5 +222,6 @@ def test_totals_add_up_and_miss_no_shard(site: Site, tmp_path: Path) -> None:
     assert (sums.shards, sums.rows, sums.successes) == (2, 6, 4)
     assert sums.reasons == {"gone": 2}
     assert sums.worst_hosts == {"127.0.0.1": 2}
+    assert sums.asked_of_worst == {"127.0.0.1": 6}
     with pytest.raises(FileNotFoundError, match="00001"):
         totals(tmp_path, [0, 1, 2])
