@@ -124,8 +124,8 @@ class Decoder:
             layer.finish()
 
 
-def decoder(headers: Message, max_bytes: int) -> Decoder:
-    """What undoes the encodings that `headers` name. Raises FetchError for unknown ones."""
+def decoder(headers: Message, max_bytes: int) -> Decoder | None:
+    """What undoes the encodings that `headers` name, if any. Raises FetchError for unknown ones."""
     encodings = [
         name
         for line in headers.get_all("Content-Encoding", [])
@@ -137,7 +137,7 @@ def decoder(headers: Message, max_bytes: int) -> Decoder:
     for name in encodings:
         if name not in ("gzip", "x-gzip", "deflate"):
             raise FetchError("undecodable", f"content-encoding {name}")
-    return Decoder(encodings[::-1], max_bytes)
+    return Decoder(encodings[::-1], max_bytes) if encodings else None
 
 
 class _Inflated:

@@ -2,6 +2,7 @@
 
 import hashlib
 import http.client
+import io
 import ssl
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -207,6 +208,10 @@ class Fetcher:
         if length is not None and length > limit:
             raise FetchError("too large", f"{length} bytes")
         decoder = answers.decoder(response.headers, limit)
+        if decoder is None and length is not None and length <= _IN_MEMORY_BYTES:
+            whole = response.read(length)  # at a stroke, and never copied again
+            _check_length(len(whole), length)
+            return io.BytesIO(whole)
         body: Body = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by its reader
         try:
             count = 0
@@ -214,11 +219,10 @@ class Fetcher:
                 count += len(block)
                 if count > limit:
                     raise FetchError("too large", f"more than {limit} bytes")
-                body.write(decoder.feed(block))
-            # http.client ends quietly when a body is shorter than its Content-Length.
-            if length is not None and count < length:
-                raise FetchError("incomplete", f"{count} of {length} bytes", may_pass=True)
-            decoder.finish()
+                body.write(block if decoder is None else decoder.feed(block))
+            _check_length(count, length)
+            if decoder is not None:
+                decoder.finish()
             if not body.tell():
                 raise FetchError("not an image", "empty body")
         except BaseException:
@@ -234,6 +238,14 @@ class Fetcher:
 
 class _Stale(Exception):
     """A connection that was kept is of no use any more; nothing was answered on it."""
+
+
+def _check_length(count: int, length: int | None) -> None:
+    # http.client ends quietly when a body is shorter than its Content-Length.
+    if length is not None and count < length:
+        raise FetchError("incomplete", f"{count} of {length} bytes", may_pass=True)
+    if not count:
+        raise FetchError("not an image", "empty body")
 
 
 def _redirected(target: Target, location: str | None) -> Target:
