@@ -182,8 +182,8 @@ class DownloadSettings(_Closed):
     """In a later round, ask again for images of short queries whose failure may heal."""
     allow_hosts: list[str] = []
     """Hosts that may be fetched although their address is not public, as `name` or `name:port`."""
-    user_agent: str = "webimagetext/0.1"
-    contact: str = ""
+    user_agent: str = Field(default="webimagetext/0.1", pattern=r"^[ -~]+$")
+    contact: str = Field(default="", pattern=r"^[ -~]*$")
     """An address that a site's owner can write to, sent with the user agent."""
     opt_outs: list[OptOut] = [
         "noai",

@@ -19,6 +19,7 @@ from pipeline.settings import Settings
         ("[blance]\nseed = 1", "blance: Extra inputs are not permitted"),
         ("[[evalsets]]\nname = 'A B'\npath = 'x'", "evalsets.0.name"),
         ("[[evalsets]]\nname = 'a'\npath = 'x'\n" * 2, "every name must be its own"),
+        ('[download]\ncontact = "me\\r\\nHost: other"', "download.contact: String should match"),
         ("balance = ", "is not TOML"),
     ],
 )
