@@ -1,9 +1,10 @@
 """Chaos: kill -9 during downloads, and the same bytes afterwards: `make test-chaos`.
 
 A small corpus is downloaded undisturbed. Then, again and again, a download of the same pairs is
-disturbed at a random moment: a Python worker is killed, or the driver alone, whose orphans go on
-for a while, or the driver with all of its processes. What is left is taken up as a user would, by
-the same command, and must come to the same shards and statistics.
+disturbed at random moments: a Python worker is killed, then the driver alone, whose orphans go on
+for a while; what is left is taken up as a user would, by the same command; again a worker is
+killed, then the driver with all of its processes. In the end there must be the same shards and
+statistics.
 """
 
 import argparse
@@ -30,7 +31,7 @@ from jobs.run import MANIFEST, Run
 from jobs.world import make_world, serve
 from jobs.world.folder import ROUTES
 
-_KINDS = ("worker", "driver", "all")
+_KINDS = ("worker", "driver", "worker", "all")
 _PAIRS = 400
 _PORT = 18593
 _SETS = (
@@ -62,11 +63,11 @@ def main() -> int:
             seconds = _undisturbed(root)
             told: Counter[str] = Counter()
             for nth in itertools.count():
-                if told.total() - told["too late"] == 2 * asked.kills:
+                if sum(told[kind] for kind in set(_KINDS)) >= asked.kills:
                     break
-                told.update(_disturbed(root, _KINDS[nth % 3], chance.uniform(0, seconds), nth))
+                told.update(_disturbed(root, seconds, chance, nth))
     sys.stdout.write(f"{dict(told)}\n")
-    return 1 if told["differed"] else 0
+    return 1 if told["DIFFERENT"] else 0
 
 
 def _answer_always_alike(routes: Path) -> None:
@@ -82,42 +83,42 @@ def _undisturbed(root: Path) -> float:
     """Download once, without trouble; how long the images took."""
     shutil.copytree(root / "drawn", root / "whole")
     process = _start(root / "whole")
-    began = _wait_for(root / "whole" / "05_images" / "_begun.json", process)
+    assert _wait_for(root / "whole" / "05_images" / "_begun.json", process)
+    began = time.monotonic()
     assert process.wait(_LIMIT_SECONDS) == 0, (root / "whole.log").read_text()
     return time.monotonic() - began
 
 
-def _disturbed(root: Path, kind: str, after: float, nth: int) -> Counter[str]:
-    """Kill `kind` so many seconds after the images began, go on, and compare."""
+def _disturbed(root: Path, seconds: float, chance: random.Random, nth: int) -> Counter[str]:
+    """Kill, go on, kill and go on a download that takes so many seconds, and compare."""
     run = root / f"killed{nth}"
     shutil.copytree(root / "drawn", run)
+    told: Counter[str] = Counter()
     process = _start(run)
-    _wait_for(run / "05_images" / "_begun.json", process)
-    time.sleep(after)
-    killed = _kill(process, kind)
-    while kind == "worker" and not killed and process.poll() is None:
-        time.sleep(0.05)  # between two stages nobody works
-        killed = _kill(process, kind)
+    for kind in _KINDS:
+        if process.poll() is not None:
+            process = _start(run)
+        if not _wait_for(run / "05_images" / "_begun.json", process):
+            break  # it had come to its end before
+        time.sleep(chance.uniform(0, seconds / 2))
+        while not _kill(process, kind) and process.poll() is None:
+            time.sleep(0.05)  # between two stages no worker works
+        told[kind] += process.poll() is None or process.returncode < 0
+        if kind != "worker":
+            process.wait()
     # A worker's task is tried again by Spark; everything else by whoever runs the command.
     if process.wait(_LIMIT_SECONDS) != 0:
         assert _start(run).wait(_LIMIT_SECONDS) == 0, run.with_suffix(".log").read_text()
-    if not killed:
-        shutil.rmtree(run, ignore_errors=True)  # what is left of Spark clears up too
-        return Counter({"too late": 1})
-    there = len(list((run / "05_images").glob("*_stats.json")))
     whole, mine = _told(root / "whole"), _told(run)
-    is_equal = whole == mine
-    sys.stdout.write(
-        f"{nth + 1:3} {kind:6} after {after:5.1f} s, {killed} processes: {there} shards, "
-        f"{'equal' if is_equal else 'DIFFERENT'}\n"
-    )
+    verdict = "equal" if whole == mine else "DIFFERENT"
+    there = sum(name.endswith(".tar") for name in mine)
+    sys.stdout.write(f"{nth + 1:3}: killed {dict(told)}; {there} shards, {verdict}\n")
     sys.stdout.flush()
-    if not is_equal:
-        for name in sorted(whole.keys() | mine.keys()):
-            if whole.get(name) != mine.get(name):
-                sys.stdout.write(f"    {name}: {whole.get(name)} became {mine.get(name)}\n")
-    shutil.rmtree(run, ignore_errors=True)
-    return Counter([kind, "equal" if is_equal else "differed"])
+    for name in sorted(whole.keys() | mine.keys()):
+        if whole.get(name) != mine.get(name):
+            sys.stdout.write(f"    {name}: {whole.get(name)} became {mine.get(name)}\n")
+    shutil.rmtree(run, ignore_errors=True)  # what is left of Spark clears up too
+    return told + Counter([verdict])
 
 
 def _start(run: Path) -> "subprocess.Popen[bytes]":
@@ -126,13 +127,13 @@ def _start(run: Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
 
 
-def _wait_for(path: Path, process: "subprocess.Popen[bytes]") -> float:
+def _wait_for(path: Path, process: "subprocess.Popen[bytes]") -> bool:
+    """Whether it comes before the process ends."""
     end = time.monotonic() + _LIMIT_SECONDS
-    while not path.exists():
-        assert process.poll() is None, "the download ended before it began"
+    while not path.exists() and process.poll() is None:
         assert time.monotonic() < end, f"{path} does not come"
         time.sleep(0.02)
-    return time.monotonic()
+    return path.exists()
 
 
 def _kill(process: "subprocess.Popen[bytes]", kind: str) -> int:
