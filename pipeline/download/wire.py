@@ -71,6 +71,10 @@ class Wire(io.RawIOBase):
         self.received_bytes += count
         return count
 
+    def readall(self) -> bytes:
+        """Raises FetchError: http.client reads without a limit only where a chunk has length -1."""
+        raise FetchError("http error", "chunk of negative length")
+
     def is_spent(self) -> bool:
         """Whether the last answer left nothing behind that the next one would begin with."""
         self._deadline = None  # to look at what is buffered, and not to read on

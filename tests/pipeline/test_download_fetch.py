@@ -131,6 +131,13 @@ def test_an_endless_body_is_cut_off(site: Site) -> None:
     assert refusal(site.at("/endless", endless), site.settings(max_body_bytes=10**6)) == "too large"
 
 
+def test_a_chunk_of_negative_length_is_not_read_without_limit(site: Site) -> None:
+    """http.client takes -1 for all there is, and would hold all of it in memory."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
+    url = site.at("/negative", dripping(head))
+    assert refusal(url, site.settings(deadline_seconds=1)) == "http error"
+
+
 def test_a_body_shorter_than_its_length_is_incomplete(site: Site) -> None:
     short = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc"
     assert refusal(site.at("/short", raw(short)), site.settings()) == "incomplete"
