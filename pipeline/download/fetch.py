@@ -161,9 +161,7 @@ class Fetcher:
         try:
             with _named("answer"):
                 try:
-                    wire.begin(request, deadline)
-                    response = http.client.HTTPResponse(wire, method="GET")  # type: ignore[arg-type]
-                    response.begin()
+                    response = wire.begin(request, deadline)
                 except (OSError, http.client.HTTPException) as error:
                     is_stale = not is_new and not wire.received_bytes
                     if is_stale and not isinstance(error, TimeoutError):

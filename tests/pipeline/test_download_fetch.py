@@ -131,6 +131,16 @@ def test_an_endless_body_is_cut_off(site: Site) -> None:
     assert refusal(site.at("/endless", endless), site.settings(max_body_bytes=10**6)) == "too large"
 
 
+def test_headers_that_are_made_to_cost_time_are_not_read_to_their_end(site: Site) -> None:
+    """Each lone carriage return is a line for the parser of e-mail, each line a part."""
+    line = b"--a\r\rx\r" * 8000 + b"\r\n"
+    kind = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/mixed; boundary=a\r\r"
+    url = site.at("/headers", raw(kind + line * 80 + b"\r\n"))
+    began = time.process_time()
+    assert refusal(url, site.settings()) == "http error"
+    assert time.process_time() - began < 1
+
+
 def test_a_chunk_of_negative_length_is_not_read_without_limit(site: Site) -> None:
     """http.client takes -1 for all there is, and would hold all of it in memory."""
     head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
