@@ -60,8 +60,11 @@ class Wire(io.RawIOBase):
         self._sock.settimeout(deadline.left("answer"))
         self._sock.sendall(request)
         self._is_in_head = True
-        response = http.client.HTTPResponse(self, method="GET")  # type: ignore[arg-type]
-        response.begin()
+        is_interim = True
+        while is_interim:
+            response = http.client.HTTPResponse(self, method="GET")  # type: ignore[arg-type]
+            response.begin()
+            is_interim = response.status < 200  # RFC 9110 15.2; http.client knows 100 alone
         self._is_in_head = False
         return response
 
