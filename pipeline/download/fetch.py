@@ -23,6 +23,7 @@ from pipeline.settings import DownloadSettings
 _BLOCK_BYTES = 1 << 16
 _IN_MEMORY_BYTES = 1 << 20
 _DRAINED_BYTES = 1 << 16
+_DRAIN_SECONDS = 1.0
 _BACK_OFF_SECONDS = 0.5
 _ACCEPT = "image/jpeg,image/png,image/webp,image/gif,image/*;q=0.8,*/*;q=0.5"
 
@@ -168,7 +169,7 @@ class Fetcher:
                         raise _Stale from None
                     raise
                 try:
-                    return self._read(response, target)
+                    return self._read(response, target, wire)
                 finally:
                     may_stay = response.isclosed() and not response.will_close
         finally:
@@ -178,26 +179,29 @@ class Fetcher:
             else:
                 wire.hang_up()
 
-    def _read(self, response: http.client.HTTPResponse, target: Target) -> Body | Target:
+    def _read(
+        self, response: http.client.HTTPResponse, target: Target, wire: Wire
+    ) -> Body | Target:
         headers, settings = response.headers, self._settings
         try:
             answers.check_status(response.status, headers)
             answers.check_opt_out(headers, settings.user_agent, settings.opt_outs)
             if response.status in answers.REDIRECTS:
                 found = _redirected(target, headers.get("Location"))
-                self._drain(response, target)
+                self._drain(response, target, wire)
                 return found
             answers.check_type(headers)
         except FetchError:
-            self._drain(response, target)
+            self._drain(response, target, wire)
             raise
         return self._body(response)
 
-    def _drain(self, response: http.client.HTTPResponse, target: Target) -> None:
+    def _drain(self, response: http.client.HTTPResponse, target: Target, wire: Wire) -> None:
         """Read the rest of a short answer that nobody wants, so that its connection can stay."""
         is_short = response.length is not None and response.length <= _DRAINED_BYTES
         if is_short and self._line.goes_on(target.host):
-            # What matters of the answer is known already.
+            # What matters of the answer is known already; the time is for what comes after it.
+            wire.hurry(_DRAIN_SECONDS)
             with suppress(FetchError, OSError, http.client.HTTPException):
                 response.read()
 

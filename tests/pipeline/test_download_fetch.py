@@ -244,6 +244,12 @@ def test_a_refusal_is_told_although_its_page_never_comes(site: Site) -> None:
     assert fetch_all(urls, site.settings(deadline_seconds=0.5)) == ["not found", b"x"]
 
 
+def test_a_redirect_is_followed_although_its_page_never_comes(site: Site) -> None:
+    page = stalling(b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 100\r\n\r\n")
+    urls = [site.at("/moved", page), *(site.at(path, body(b"x")) for path in ("/there", "/other"))]
+    assert fetch_all(urls, site.settings(deadline_seconds=3)) == [b"x"] * 3
+
+
 def test_a_large_body_waits_on_the_disk(site: Site) -> None:
     image = bytes(range(256)) * 20_000
     with Fetcher(site.settings(), [site.at("/large-body", body(image))]) as fetcher:
