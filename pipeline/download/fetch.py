@@ -1,5 +1,6 @@
 """Fetch: the bytes behind a URL, within a time, a size and an address policy, or the reason."""
 
+import errno
 import hashlib
 import http.client
 import io
@@ -25,6 +26,7 @@ _IN_MEMORY_BYTES = 1 << 20
 _DRAINED_BYTES = 1 << 16
 _DRAIN_SECONDS = 1.0
 _BACK_OFF_SECONDS = 0.5
+_OUR_OWN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 _ACCEPT = "image/jpeg,image/png,image/webp,image/gif,image/*;q=0.8,*/*;q=0.5"
 
 Body = IO[bytes]
@@ -275,6 +277,8 @@ def _named(step: str) -> Iterator[None]:
         yield
     except TimeoutError:
         raise FetchError("timeout", step, may_pass=True) from None
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        raise FetchError("connection", "closed", may_pass=True) from None
     except ssl.SSLError as error:
         raise FetchError("tls", error.reason or str(error)) from None
     except ConnectionRefusedError as error:
@@ -283,6 +287,8 @@ def _named(step: str) -> Iterator[None]:
         detail = error.strerror or str(error)
         raise FetchError("connection", detail, may_pass=True) from None
     except OSError as error:
+        if error.errno in _OUR_OWN:
+            raise
         raise FetchError("connection", error.strerror or str(error)) from None
     except http.client.IncompleteRead:
         raise FetchError("incomplete", "chunked body", may_pass=True) from None

@@ -237,6 +237,36 @@ def test_an_answer_in_plain_text_is_a_tls_failure() -> None:
         thread.join(10)
 
 
+def test_a_host_that_hangs_up_in_the_handshake_is_asked_again(trusted: str) -> None:
+    """An overloaded host hangs up like this, or with a reset: it is the same failure."""
+    asked: list[int] = []
+
+    class HangsUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(len(self.request.recv(10_000)))
+
+    with socketserver.TCPServer(("127.0.0.1", 0), HangsUp) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        host = f"127.0.0.1:{server.server_address[1]}"
+        settings = DownloadSettings(allow_hosts=[host], retries=1)
+        assert refusal(f"https://{host}/", settings) == "connection"
+        server.shutdown()
+        thread.join(10)
+    assert len(asked) == 2
+
+
+def test_a_full_disk_is_not_taken_for_a_failure_of_the_host(site: Site, monkeypatch) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    monkeypatch.setattr(
+        "pipeline.download.fetch.SpooledTemporaryFile", lambda _: full.open("r+b", buffering=0)
+    )
+    url = site.at("/full", body(bytes(2_000_000)))
+    assert refusal(url, site.settings()) == "unexpected"
+
+
 def test_a_refusal_is_told_although_its_page_never_comes(site: Site) -> None:
     """Its connection would have been kept for the next image."""
     page = stalling(b"HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\n")
