@@ -21,6 +21,10 @@ _SAFE_IN_QUERY = "/%!$&()*+,;=:@[]|\\^~-._?{}`"
 
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
+# What Python takes for public: IETF protocol assignments, which is so before 3.11.10 (Oracle's
+# metadata lie there), and the address under which Azure serves its machines alone.
+_NOT_PUBLIC = tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "168.63.129.16/32")))
+
 # Ports of services that a request could be mistaken for a command to (Fetch standard, "port
 # blocking"): mail, shells, file systems.
 _BAD_PORTS_TEXT = (
@@ -87,9 +91,12 @@ def parse(url: str) -> Target:
 def _ascii_host(host: str) -> str:
     if ":" in host:  # urlsplit has checked the brackets, not what is in them
         try:
-            return str(ipaddress.IPv6Address(host))
+            ip = ipaddress.IPv6Address(host)
         except ValueError:
             raise FetchError("bad url", "host is not an IPv6 address") from None
+        if ip.scope_id is not None:  # which may be any text
+            raise FetchError("bad url", "host is an address of one network card")
+        return str(ip)
     host = unquote(host).lower()
     try:
         host = host if host.isascii() else idna.encode(host, uts46=True).decode("ascii")
@@ -120,4 +127,6 @@ def is_public(address: str) -> bool:
             carried = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if carried is not None:
             return is_public(str(carried))
+    if any(ip in network for network in _NOT_PUBLIC):
+        return False
     return ip.is_global and not (ip.is_multicast or ip.is_reserved or ip.is_unspecified)

@@ -1,5 +1,6 @@
 """Fetch: the bytes behind a URL, within a time, a size and an address policy, or the reason."""
 
+import errno
 import hashlib
 import http.client
 import io
@@ -23,7 +24,9 @@ from pipeline.settings import DownloadSettings
 _BLOCK_BYTES = 1 << 16
 _IN_MEMORY_BYTES = 1 << 20
 _DRAINED_BYTES = 1 << 16
+_DRAIN_SECONDS = 1.0
 _BACK_OFF_SECONDS = 0.5
+_OUR_OWN = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EMFILE, errno.ENFILE})
 _ACCEPT = "image/jpeg,image/png,image/webp,image/gif,image/*;q=0.8,*/*;q=0.5"
 
 Body = IO[bytes]
@@ -161,16 +164,14 @@ class Fetcher:
         try:
             with _named("answer"):
                 try:
-                    wire.begin(request, deadline)
-                    response = http.client.HTTPResponse(wire, method="GET")  # type: ignore[arg-type]
-                    response.begin()
+                    response = wire.begin(request, deadline)
                 except (OSError, http.client.HTTPException) as error:
                     is_stale = not is_new and not wire.received_bytes
                     if is_stale and not isinstance(error, TimeoutError):
                         raise _Stale from None
                     raise
                 try:
-                    return self._read(response, target)
+                    return self._read(response, target, wire)
                 finally:
                     may_stay = response.isclosed() and not response.will_close
         finally:
@@ -180,26 +181,29 @@ class Fetcher:
             else:
                 wire.hang_up()
 
-    def _read(self, response: http.client.HTTPResponse, target: Target) -> Body | Target:
+    def _read(
+        self, response: http.client.HTTPResponse, target: Target, wire: Wire
+    ) -> Body | Target:
         headers, settings = response.headers, self._settings
         try:
             answers.check_status(response.status, headers)
             answers.check_opt_out(headers, settings.user_agent, settings.opt_outs)
             if response.status in answers.REDIRECTS:
                 found = _redirected(target, headers.get("Location"))
-                self._drain(response, target)
+                self._drain(response, target, wire)
                 return found
             answers.check_type(headers)
         except FetchError:
-            self._drain(response, target)
+            self._drain(response, target, wire)
             raise
         return self._body(response)
 
-    def _drain(self, response: http.client.HTTPResponse, target: Target) -> None:
+    def _drain(self, response: http.client.HTTPResponse, target: Target, wire: Wire) -> None:
         """Read the rest of a short answer that nobody wants, so that its connection can stay."""
         is_short = response.length is not None and response.length <= _DRAINED_BYTES
         if is_short and self._line.goes_on(target.host):
-            # What matters of the answer is known already.
+            # What matters of the answer is known already; the time is for what comes after it.
+            wire.hurry(_DRAIN_SECONDS)
             with suppress(FetchError, OSError, http.client.HTTPException):
                 response.read()
 
@@ -273,6 +277,8 @@ def _named(step: str) -> Iterator[None]:
         yield
     except TimeoutError:
         raise FetchError("timeout", step, may_pass=True) from None
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        raise FetchError("connection", "closed", may_pass=True) from None
     except ssl.SSLError as error:
         raise FetchError("tls", error.reason or str(error)) from None
     except ConnectionRefusedError as error:
@@ -281,6 +287,8 @@ def _named(step: str) -> Iterator[None]:
         detail = error.strerror or str(error)
         raise FetchError("connection", detail, may_pass=True) from None
     except OSError as error:
+        if error.errno in _OUR_OWN:
+            raise
         raise FetchError("connection", error.strerror or str(error)) from None
     except http.client.IncompleteRead:
         raise FetchError("incomplete", "chunked body", may_pass=True) from None

@@ -8,6 +8,7 @@ import importlib.util
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Lock
 from types import ModuleType
 from typing import IO, Any
 
@@ -46,6 +47,7 @@ def _is_swapped(name: str) -> bool:
 
 img2dataset_downloader = _imported_alone()
 Downloader = img2dataset_downloader.Downloader
+_turn = Lock()
 
 
 @contextmanager
@@ -53,16 +55,17 @@ def fetching_with(answer: Callable[[], tuple[int, IO[bytes] | FetchError]]) -> I
     """Inside, img2dataset downloads with `answer`, which chooses the image that is fetched next.
 
     img2dataset asks for its images in their order, and takes the answers in any order: that is
-    enough to let images go first whose hosts are free.
+    enough to let images go first whose hosts are free. Threads of one process take turns.
     """
 
     def download_image_with_retry(row: tuple[int, str], **_: object) -> _Answer:  # noqa: ARG001
         key, found = answer()
         return (key, None, str(found)) if isinstance(found, FetchError) else (key, found, None)
 
-    theirs = img2dataset_downloader.download_image_with_retry
-    img2dataset_downloader.download_image_with_retry = download_image_with_retry
-    try:
-        yield
-    finally:
-        img2dataset_downloader.download_image_with_retry = theirs
+    with _turn:
+        theirs = img2dataset_downloader.download_image_with_retry
+        img2dataset_downloader.download_image_with_retry = download_image_with_retry
+        try:
+            yield
+        finally:
+            img2dataset_downloader.download_image_with_retry = theirs

@@ -1,5 +1,6 @@
 """Wire: connections that end at a deadline, and are kept for the next image of their host."""
 
+import http.client
 import io
 import select
 import socket
@@ -14,6 +15,7 @@ from pipeline.download.addresses import Target
 from pipeline.download.reasons import FetchError
 
 _BUFFER_BYTES = 1 << 16
+_HEAD_BYTES = 1 << 17
 _MAX_ADDRESSES = 4
 _IDLE_SECONDS = 10.0
 
@@ -47,18 +49,32 @@ class Wire(io.RawIOBase):
         self._sock = sock
         self._deadline: Deadline | None = None
         self._reader = _Reader(self, _BUFFER_BYTES)
+        self._is_in_head = False
         self.received_bytes = 0
         """Of this exchange."""
 
-    def begin(self, request: bytes, deadline: Deadline) -> None:
-        """Send a request; its answer is read with http.client."""
+    def begin(self, request: bytes, deadline: Deadline) -> http.client.HTTPResponse:
+        """Send a request; its answer, whose body is still to be read."""
         self._deadline = deadline
         self.received_bytes = 0
         self._sock.settimeout(deadline.left("answer"))
         self._sock.sendall(request)
+        self._is_in_head = True
+        is_interim = True
+        while is_interim:
+            response = http.client.HTTPResponse(self, method="GET")  # type: ignore[arg-type]
+            response.begin()
+            is_interim = response.status < 200  # RFC 9110 15.2; http.client knows 100 alone
+        self._is_in_head = False
+        return response
 
     def makefile(self, _mode: str) -> io.BufferedReader:
         return self._reader
+
+    def hurry(self, seconds: float) -> None:
+        """Give what is still to come at most so many seconds."""
+        if self._deadline is not None:
+            self._deadline = Deadline(min(seconds, self._deadline.seconds()))
 
     def readable(self) -> bool:
         return True
@@ -66,10 +82,17 @@ class Wire(io.RawIOBase):
     def readinto(self, buffer: Any) -> int | None:
         if self._deadline is None:
             return None
+        # http.client takes 6 MB of headers, and 6 s of CPU to parse those that are made for it.
+        if self._is_in_head and self.received_bytes > _HEAD_BYTES:
+            raise FetchError("http error", "headers are too long")
         self._sock.settimeout(self._deadline.left("answer"))
         count = self._sock.recv_into(buffer)
         self.received_bytes += count
         return count
+
+    def readall(self) -> bytes:
+        """Raises FetchError: http.client reads without a limit only where a chunk has length -1."""
+        raise FetchError("http error", "chunk of negative length")
 
     def is_spent(self) -> bool:
         """Whether the last answer left nothing behind that the next one would begin with."""

@@ -131,6 +131,23 @@ def test_an_endless_body_is_cut_off(site: Site) -> None:
     assert refusal(site.at("/endless", endless), site.settings(max_body_bytes=10**6)) == "too large"
 
 
+def test_headers_that_are_made_to_cost_time_are_not_read_to_their_end(site: Site) -> None:
+    """Each lone carriage return is a line for the parser of e-mail, each line a part."""
+    line = b"--a\r\rx\r" * 8000 + b"\r\n"
+    kind = b"HTTP/1.1 200 OK\r\nContent-Type: multipart/mixed; boundary=a\r\r"
+    url = site.at("/headers", raw(kind + line * 80 + b"\r\n"))
+    began = time.process_time()
+    assert refusal(url, site.settings()) == "http error"
+    assert time.process_time() - began < 1
+
+
+def test_a_chunk_of_negative_length_is_not_read_without_limit(site: Site) -> None:
+    """http.client takes -1 for all there is, and would hold all of it in memory."""
+    head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n"
+    url = site.at("/negative", dripping(head))
+    assert refusal(url, site.settings(deadline_seconds=1)) == "http error"
+
+
 def test_a_body_shorter_than_its_length_is_incomplete(site: Site) -> None:
     short = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nabc"
     assert refusal(site.at("/short", raw(short)), site.settings()) == "incomplete"
@@ -220,11 +237,47 @@ def test_an_answer_in_plain_text_is_a_tls_failure() -> None:
         thread.join(10)
 
 
+def test_a_host_that_hangs_up_in_the_handshake_is_asked_again(trusted: str) -> None:
+    """An overloaded host hangs up like this, or with a reset: it is the same failure."""
+    asked: list[int] = []
+
+    class HangsUp(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            asked.append(len(self.request.recv(10_000)))
+
+    with socketserver.TCPServer(("127.0.0.1", 0), HangsUp) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        host = f"127.0.0.1:{server.server_address[1]}"
+        settings = DownloadSettings(allow_hosts=[host], retries=1)
+        assert refusal(f"https://{host}/", settings) == "connection"
+        server.shutdown()
+        thread.join(10)
+    assert len(asked) == 2
+
+
+def test_a_full_disk_is_not_taken_for_a_failure_of_the_host(site: Site, monkeypatch) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("this system has no /dev/full")
+    monkeypatch.setattr(
+        "pipeline.download.fetch.SpooledTemporaryFile", lambda _: full.open("r+b", buffering=0)
+    )
+    url = site.at("/full", body(bytes(2_000_000)))
+    assert refusal(url, site.settings()) == "unexpected"
+
+
 def test_a_refusal_is_told_although_its_page_never_comes(site: Site) -> None:
     """Its connection would have been kept for the next image."""
     page = stalling(b"HTTP/1.1 404 Not Found\r\nContent-Length: 100\r\n\r\n")
     urls = [site.at("/lost", page), site.at("/found", body(b"x"))]
     assert fetch_all(urls, site.settings(deadline_seconds=0.5)) == ["not found", b"x"]
+
+
+def test_a_redirect_is_followed_although_its_page_never_comes(site: Site) -> None:
+    page = stalling(b"HTTP/1.1 302 Found\r\nLocation: /there\r\nContent-Length: 100\r\n\r\n")
+    urls = [site.at("/moved", page), *(site.at(path, body(b"x")) for path in ("/there", "/other"))]
+    assert fetch_all(urls, site.settings(deadline_seconds=3)) == [b"x"] * 3
 
 
 def test_a_large_body_waits_on_the_disk(site: Site) -> None:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import tarfile
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -203,6 +204,29 @@ def test_what_a_killed_attempt_left_is_cleared(tmp_path: Path) -> None:
     (tmp_path / "_begun.json").write_text("{}")
     clear_staged(tmp_path)
     assert [file.name for file in tmp_path.iterdir()] == ["_begun.json"]
+
+
+def test_two_shards_in_threads_of_one_process_keep_apart(site: Site, tmp_path: Path) -> None:
+    def late(nth: int) -> str:
+        def answer(exchange: Any) -> None:
+            exchange.rest(0.02)
+            body(picture(seed=nth))(exchange)
+
+        return site.at(f"/late{nth}.jpg", answer)
+
+    tables = [drawn([late(nth) for nth in range(count)], count) for count in (9, 14)]
+    told: list[dict[str, Any]] = []
+
+    def download(table: Any) -> None:
+        told.append(download_shard(table, tmp_path, site.settings(threads=2)))
+
+    # Daemons: what mixes them up leaves threads that wait for ever.
+    threads = [threading.Thread(target=download, args=(table,), daemon=True) for table in tables]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(stats["successes"] for stats in told) == [9, 14]
 
 
 def test_many_slow_sites_do_not_add_up(site: Site, tmp_path: Path) -> None:

@@ -104,6 +104,19 @@ def test_what_a_host_says_unasked_is_not_the_next_image(site: Site) -> None:
     assert len(site.connections) == 2
 
 
+def test_an_answer_that_is_announced_is_waited_for(site: Site) -> None:
+    """Early hints, and only later the image: not the answer to what is asked next."""
+
+    def hint(exchange: Exchange) -> None:
+        exchange.send(b"HTTP/1.1 103 Early Hints\r\nLink: </x.css>\r\n\r\n")
+        exchange.rest(0.1)
+        body(b"x")(exchange)
+
+    urls = [site.at("/hinted", staying(hint)), site.at("/next", body(b"y"))]
+    assert fetch_all(urls, site.settings()) == [b"x", b"y"]
+    assert len(site.connections) == 1
+
+
 def test_a_site_that_asks_for_fewer_requests_gets_none_for_so_long(site: Site) -> None:
     crowded = in_turn(status(429, Retry_After="1"), body(b"x"))
     urls = [site.at("/crowded", crowded), site.at("/other", body(b"y"))]
