@@ -97,8 +97,8 @@ class PixelResizer:
             target = smaller(size, self._settings.image_side)
             pixels, extent = _decoded(image, target)
             # Asked once it is decoded: Pillow may find EXIF behind the pixels, and turns a TIFF
-            # itself.
-            orientation = _orientation(image)
+            # itself. Of a JPEG it would also ask the XMP, which the other decoder does not.
+            orientation = _orientation(image if head is None else head.exif)
         return _shrunk(pixels, extent, target), size, orientation
 
     def _check(self, rows_columns: tuple[int, int], head: jpeg.Head | None, held: int = 1) -> None:

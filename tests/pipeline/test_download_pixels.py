@@ -231,6 +231,15 @@ def test_a_second_picture_behind_the_first_changes_nothing() -> None:
     assert is_near(opened(raw).getpixel((10, 20)), RED)
 
 
+def test_both_decoders_of_jpegs_turn_a_picture_alike() -> None:
+    """Pillow would read an orientation in XMP, which browsers do not."""
+    xmp = b'<x tiff:Orientation="6"/>'
+    for image in (two_colours(), two_colours().convert("CMYK")):
+        raw = saved(image, "JPEG", xmp=xmp)
+        assert xmp in raw
+        assert opened(raw).size == (60, 40)
+
+
 def test_the_same_file_gives_the_same_bytes() -> None:
     raw = picture(size=(640, 480))
     assert resized(raw) == resized(raw)
