@@ -11,6 +11,7 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
+from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH, TiffImageFile
 
 from pipeline import hashes
 from pipeline.download import jpeg
@@ -91,25 +92,31 @@ class PixelResizer:
         with Image.open(io.BytesIO(raw), formats=_available(_FORMATS)) as image:
             size = image.height, image.width
             self._check(size, head, _HELD.get(str(image.format), 1))
+            if isinstance(image, TiffImageFile):
+                self._check_pixels(_in_tiles(image))
             target = smaller(size, self._settings.image_side)
             pixels, extent = _decoded(image, target)
             # Asked once it is decoded: Pillow may find EXIF behind the pixels, and turns a TIFF
-            # itself.
-            orientation = _orientation(image)
+            # itself. Of a JPEG it would also ask the XMP, which the other decoder does not.
+            orientation = _orientation(image if head is None else head.exif)
         return _shrunk(pixels, extent, target), size, orientation
 
     def _check(self, rows_columns: tuple[int, int], head: jpeg.Head | None, held: int = 1) -> None:
         """Raises FetchError for what is not worth decoding."""
+        self._check_pixels(rows_columns, held)
         height, width = rows_columns
         size = f"{width}x{height}"
-        if width * height * held > self._settings.max_pixels:
-            raise FetchError("too many pixels", size)
         if min(width, height) < self._settings.min_side:
             raise FetchError("too small", size)
         if max(width, height) / min(width, height) > self._settings.max_aspect_ratio:
             raise FetchError("aspect ratio", size)
         if head is not None and not head.is_whole:
             raise FetchError("truncated", "no end of image")
+
+    def _check_pixels(self, rows_columns: tuple[int, int], held: int = 1) -> None:
+        height, width = rows_columns
+        if width * height * held > self._settings.max_pixels:
+            raise FetchError("too many pixels", f"{width}x{height}")
 
 
 def smaller(size: tuple[int, int], side: int) -> tuple[int, int]:
@@ -119,6 +126,14 @@ def smaller(size: tuple[int, int], side: int) -> tuple[int, int]:
         return size
     scale = side / shorter
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def _in_tiles(image: TiffImageFile) -> tuple[int, int]:
+    """Rows and columns of a TIFF's tiles together. They may reach far beyond the picture, and each
+    is decoded in whole: two megabytes of them can take hours."""
+    tags = image.tag_v2
+    rows, columns = tags.get(TILELENGTH, 1), tags.get(TILEWIDTH, 1)
+    return -(-tags[IMAGELENGTH] // rows) * rows, -(-tags[IMAGEWIDTH] // columns) * columns
 
 
 def _decoded(image: Image.Image, target: tuple[int, int]) -> tuple[Bytes, tuple[float, float]]:

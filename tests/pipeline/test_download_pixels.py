@@ -54,6 +54,21 @@ def two_colours(width: int = 60, height: int = 40) -> Image.Image:
     return image
 
 
+def tiled_tiff(size: int, tile: tuple[int, int]) -> bytes:
+    """A grey square; all of its tiles are the same bytes."""
+    width, length = tile
+    count = -(-size // width) * -(-size // length)
+    stored = zlib.compress(bytes(width * length))
+    lists = 8 + 2 + 10 * 12 + 4
+    tags = {256: size, 257: size, 258: 8, 259: 8, 262: 1, 277: 1, 322: width, 323: length}
+    entries = [(tag, 1, value) for tag, value in tags.items()]
+    entries += [(324, count, lists), (325, count, lists + 4 * count)]
+    directory = b"".join(struct.pack("<HHLL", tag, 4, n, value) for tag, n, value in entries)
+    offsets = [lists + 8 * count] * count
+    listed = struct.pack(f"<{2 * count}L", *offsets, *[len(stored)] * count)
+    return struct.pack("<2sHLH", b"II", 42, 8, 10) + directory + bytes(4) + listed + stored
+
+
 def is_near(pixel: object, colour: tuple[int, ...], by: int = 12) -> bool:
     return np.abs(np.subtract(pixel, colour)).max() <= by  # type: ignore[call-overload]
 
@@ -216,6 +231,15 @@ def test_a_second_picture_behind_the_first_changes_nothing() -> None:
     assert is_near(opened(raw).getpixel((10, 20)), RED)
 
 
+def test_both_decoders_of_jpegs_turn_a_picture_alike() -> None:
+    """Pillow would read an orientation in XMP, which browsers do not."""
+    xmp = b'<x tiff:Orientation="6"/>'
+    for image in (two_colours(), two_colours().convert("CMYK")):
+        raw = saved(image, "JPEG", xmp=xmp)
+        assert xmp in raw
+        assert opened(raw).size == (60, 40)
+
+
 def test_the_same_file_gives_the_same_bytes() -> None:
     raw = picture(size=(640, 480))
     assert resized(raw) == resized(raw)
@@ -234,6 +258,12 @@ def test_what_a_decoder_holds_several_times_counts_so_often() -> None:
     for kind in ("WEBP", "AVIF"):
         assert refusal(picture(kind, size=large), max_pixels=10_000) == "too many pixels"
         opened(picture(kind, size=small), max_pixels=10_000)
+
+
+def test_tiles_far_larger_than_their_picture_are_not_decoded() -> None:
+    """Each is decoded in whole: two megabytes of them can take hours."""
+    opened(tiled_tiff(size=32, tile=(16, 48)), max_pixels=2_000)
+    assert refusal(tiled_tiff(size=32, tile=(16, 80)), max_pixels=2_000) == "too many pixels"
 
 
 def test_a_tiny_picture_is_too_small() -> None:
