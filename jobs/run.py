@@ -236,8 +236,8 @@ class Run:
             if not ledger.rows_in:
                 what = "its sources hold no row"
             raise BadInput(
-                f"{table}: {what}: mend the cause and run `wit {stage.name}` again, with --update "
-                "where you changed the settings"
+                f"{table}: {what}: mend the cause and run `wit {stage.name} --again`, with "
+                "--update where you changed the settings"
             )
         identity = {
             **stage.identity,

@@ -18,6 +18,7 @@ from pipeline.download.addresses import Target, is_public, parse
 from pipeline.download.line import Ask, Line
 from pipeline.download.names import LookUp, Resolver, system
 from pipeline.download.reasons import FetchError, describe
+from pipeline.download.tars import scratch_folder
 from pipeline.download.wire import Deadline, Wire, Wires, connected, secured
 from pipeline.settings import DownloadSettings
 
@@ -107,6 +108,8 @@ class Fetcher:
         wait = max(error.wait_seconds, _back_off_seconds(ask.url, ask.tries + 1))
         if error.reason == "too many requests":
             self._line.hold(ask.host, wait)
+        elif error.reason == "timeout":
+            self._line.silence(ask.host, error)
         ask.seconds = deadline.seconds()
         is_last = ask.tries >= self._settings.retries or ask.seconds <= 0
         if is_last or not error.may_pass or wait > self._settings.max_wait_seconds:
@@ -170,6 +173,7 @@ class Fetcher:
                     if is_stale and not isinstance(error, TimeoutError):
                         raise _Stale from None
                     raise
+                self._line.heard(target.host)
                 try:
                     return self._read(response, target, wire)
                 finally:
@@ -216,7 +220,9 @@ class Fetcher:
             whole = response.read(length)  # at a stroke, and never copied again
             _check_length(len(whole), length)
             return io.BytesIO(whole)
-        body: Body = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 - closed by its reader
+        body: Body = SpooledTemporaryFile(  # noqa: SIM115 - closed by its reader
+            _IN_MEMORY_BYTES, dir=scratch_folder()
+        )
         try:
             count = 0
             while block := response.read(_BLOCK_BYTES):

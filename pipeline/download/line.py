@@ -15,6 +15,8 @@ from pipeline.download.addresses import Target, parse
 from pipeline.download.reasons import FetchError
 
 _SHORTEST_WAIT = 0.001
+_PATIENCE = 6
+"""Images in vain, after which a host that never said a word is given up."""
 
 
 @dataclass(eq=False)
@@ -51,6 +53,9 @@ class Line:
         self._later: list[tuple[float, int, Ask]] = []
         self._busy: Counter[str] = Counter()
         self._held: dict[str, float] = {}
+        self._spoke: set[str] = set()
+        self._silent: Counter[str] = Counter()
+        self._given_up: dict[str, FetchError] = {}
         self._changed = Condition()
 
     def take(self) -> Ask:
@@ -102,6 +107,18 @@ class Line:
         with self._changed:
             self._held[host] = max(self._held.get(host, 0.0), time.monotonic() + seconds)
 
+    def heard(self, host: str) -> None:
+        """It answers."""
+        self._spoke.add(host)
+
+    def silence(self, host: str, error: FetchError) -> None:
+        """It did not answer in time. Who never does would keep a few threads busy for hours: after
+        some images the others have the same `error`, and a later round may ask again."""
+        with self._changed:
+            self._silent[host] += 1
+            if self._silent[host] >= _PATIENCE:
+                self._given_up[host] = error
+
     def goes_on(self, host: str) -> bool:
         """Whether others of `host` are still to be asked for."""
         return self._left[host] > self._busy[host]
@@ -109,6 +126,8 @@ class Line:
     def _may_go(self, ask: Ask, now: float) -> bool:
         """Take `ask`, or put it where it is found again."""
         host = ask.host
+        if host in self._given_up and host not in self._spoke:
+            ask.error = self._given_up[host]
         held = self._held.get(host, 0.0) - now
         if held > self._max_wait and ask.error is None:
             ask.error = FetchError("too many requests", "the site asked to be left alone")

@@ -51,7 +51,7 @@ class OrderedSampleWriter:
     ) -> None:
         self._stem = Path(output_folder) / f"{shard_id:0{oom_shard_count}d}"
         # Open for as long as the writer is: `close` ends both.
-        self._spool: IO[bytes] = tempfile.TemporaryFile(dir=_local_folder())  # noqa: SIM115
+        self._spool: IO[bytes] = tempfile.TemporaryFile(dir=scratch_folder())  # noqa: SIM115
         self._spooled_bytes = 0
         self._rows: list[tuple[dict[str, Any], int]] = []
         self._failure: Exception | None = None
@@ -106,7 +106,7 @@ def _write_sample(tar: BinaryIO, row: dict[str, Any], image: bytes) -> int:
     return offsets[SAMPLE_MEMBERS.index("jpg")]
 
 
-def _local_folder() -> str | None:
+def scratch_folder() -> str | None:
     """Spark's scratch disk on this machine; the system's own where there is no Spark."""
     folders = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")
     return next((folder for folder in folders if folder and Path(folder).is_dir()), None)

@@ -51,7 +51,7 @@ def download_shards(
 def download_shard(rows: pa.Table, folder: Path, settings: DownloadSettings) -> dict[str, Any]:
     """Download one raw shard, unless it is there; its statistics."""
     raw_shard = rows["raw_shard"][0].as_py()
-    name, pairs = _name(raw_shard), _digest(rows)
+    name, pairs = _name(raw_shard), _digest(rows, settings)
     done = stats_of_whole(folder, name, pairs)
     if done is not None:
         return done
@@ -176,9 +176,11 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _digest(rows: pa.Table) -> str:
-    """What a shard is made of: its pairs, in order."""
-    return hashlib.sha256("\n".join(rows["pair_id"].to_pylist()).encode()).hexdigest()
+def _digest(rows: pa.Table, settings: DownloadSettings) -> str:
+    """What a shard is made of: its pairs, in order, and the settings that change what it holds."""
+    names = "\n".join(rows["pair_id"].to_pylist())
+    made = settings.model_dump_json(exclude={*settings.pace, *settings.further})
+    return hashlib.sha256(f"{made}\n{names}".encode()).hexdigest()
 
 
 def _name(raw_shard: int) -> str:

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.download.addresses import parse
 from pipeline.download.line import Ask, Line
+from pipeline.download.reasons import FetchError
 
 
 def line(*urls: str, per_host: int = 6, max_wait_seconds: float = 30.0) -> Line:
@@ -94,6 +95,32 @@ def test_a_host_that_is_held_for_too_long_is_given_up() -> None:
     second = waiting.take()
     assert second.error is not None
     assert second.error.reason == "too many requests"
+
+
+def test_a_host_that_never_answers_is_given_up_after_some_images() -> None:
+    waiting = line(*[f"dead/{n}" for n in range(8)], "alive/1", per_host=2)
+    error = FetchError("timeout", "connect")
+    for _ in range(6):
+        ask = waiting.take()
+        assert ask.error is None
+        waiting.silence(ask.host, error)
+        finish(waiting, ask)
+    last = taken(waiting, 3)
+    assert [(ask.host, ask.error) for ask in last] == [
+        ("dead", error),
+        ("dead", error),
+        ("alive", None),
+    ]
+
+
+def test_a_host_that_answered_once_is_not_given_up() -> None:
+    waiting = line(*[f"slow/{n}" for n in range(9)])
+    waiting.heard("slow")
+    for _ in range(8):
+        ask = waiting.take()
+        waiting.silence(ask.host, FetchError("timeout", "answer"))
+        finish(waiting, ask)
+    assert waiting.take().error is None
 
 
 def test_after_a_redirect_the_limit_is_that_of_the_other_host() -> None:

@@ -154,6 +154,16 @@ def test_a_shard_of_other_pairs_is_downloaded_again(site: Site, tmp_path: Path) 
     assert [row["position"] for row in images(tmp_path)] == [1, 2]
 
 
+def test_a_shard_of_other_settings_is_downloaded_again(site: Site, tmp_path: Path) -> None:
+    table = drawn(pictures(site, 2))
+    download_shard(table, tmp_path, site.settings())
+    download_shard(table, tmp_path, site.settings(threads=3))
+    assert site.asked["/0.jpg"] == 1
+    download_shard(table, tmp_path, site.settings(image_side=20))
+    assert site.asked["/0.jpg"] == 2
+    assert {row["height"] for row in images(tmp_path)} == {20}
+
+
 def test_of_two_attempts_that_end_together_one_is_kept_whole(site: Site, tmp_path: Path) -> None:
     """While the second attempt downloads, the first one, with another answer, is placed."""
     attempts: list[dict[str, Any]] = []
@@ -230,7 +240,7 @@ def test_two_shards_in_threads_of_one_process_keep_apart(site: Site, tmp_path: P
 
 
 def test_many_slow_sites_do_not_add_up(site: Site, tmp_path: Path) -> None:
-    urls = [site.at(f"/slow{n}", stalling()) for n in range(16)] + pictures(site, 4)
+    urls = pictures(site, 4) + [site.at(f"/slow{n}", stalling()) for n in range(16)]
     began = time.monotonic()
     stats = download_shard(drawn(urls), tmp_path, site.settings(threads=16, deadline_seconds=0.5))
     assert stats["reasons"] == {"timeout": 16}
