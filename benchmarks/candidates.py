@@ -24,7 +24,8 @@ import pyarrow.parquet as pq
 from benchmarks import captions
 from benchmarks.form import Figure, publish
 from jobs import walk
-from jobs.run import Ledger, Run
+from jobs.ledger import Ledger
+from jobs.run import Run
 from pipeline.schemas import TABLES
 
 _MILLIONS, _MILLION = 10, 1_000_000

@@ -4,10 +4,11 @@ import shutil
 
 import numpy as np
 import pyarrow as pa
-from pyspark.sql import functions as F
 
-from jobs.run import Ledger, Run
+from jobs.ledger import Ledger
+from jobs.run import Run
 from pipeline.balance import FULL, balance
+from pipeline.download.tries import arrived
 from pipeline.parts import clear_staged, parts
 from pipeline.schemas import COVERAGE
 
@@ -20,9 +21,8 @@ def main(run: Run) -> None:
     staged = folder / "_arrived"
     with run.progress.watch(run.spark, "balanced"):
         # A pair that was tried again has a row for each round.
-        arrived = run.read("images").where(F.col("status") == "success")
-        arrived = arrived.join(run.read("deduped"), on="pair_id", how="inner")
-        arrived.write.parquet(str(staged))
+        pairs = arrived(run.read("images"))
+        pairs.join(run.read("deduped"), on="pair_id", how="inner").write.parquet(str(staged))
         todo = parts(sorted(staged.glob("*.parquet")))
         told, sizes = balance(
             run.spark, todo, pool, run.settings.balance, str(folder.absolute()), targets=targets

@@ -7,7 +7,8 @@ from pyspark.sql import DataFrame
 from pyspark.storagelevel import StorageLevel
 
 from jobs import sources
-from jobs.run import Ledger, Run
+from jobs.ledger import Ledger
+from jobs.run import Run
 from pipeline.errors import BadInput
 from pipeline.schemas import TITLES
 from queries import (

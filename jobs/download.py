@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from jobs import rounds
+from jobs.ledger import TRIED_AGAIN, Ledger
 from jobs.rounds import Asked
-from jobs.run import TRIED_AGAIN, Ledger, Run, spark_schema
+from jobs.run import Run, spark_schema
 from pipeline.download import clear_others, clear_staged, download, raw_files, totals
 from pipeline.schemas import IMAGES
 

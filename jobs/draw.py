@@ -1,6 +1,7 @@
 """matched, counts -> drawn, draws"""
 
-from jobs.run import Ledger, Run
+from jobs.ledger import Ledger
+from jobs.run import Run
 from pipeline.balance import draw, to_table
 from pipeline.parts import clear_staged, parts
 

@@ -5,7 +5,8 @@ from collections import Counter
 
 import pyarrow.compute as pc
 
-from jobs.run import Ledger, Run
+from jobs.ledger import Ledger
+from jobs.run import Run
 from jobs.train import VOCABULARY
 from pipeline.errors import BadInput, MissingTable
 from pipeline.evaluate.score import score

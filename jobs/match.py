@@ -3,7 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from jobs.run import Ledger, Run
+from jobs.ledger import Ledger
+from jobs.run import Run
 from pipeline.match import QueryIndex, match
 from pipeline.parts import clear_staged, parts
 from pipeline.schemas import COUNTS

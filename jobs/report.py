@@ -11,8 +11,9 @@ import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jobs import coverage_summary, pictures
+from jobs.ledger import TRIED_AGAIN
 from jobs.query_summary import summary
-from jobs.run import MANIFEST, TRIED_AGAIN, Run
+from jobs.run import MANIFEST, Run
 from jobs.walk import STAGES
 from pipeline.schemas import TABLES
 

@@ -18,11 +18,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.dataset as ds
 from pyspark.sql import DataFrame
-from pyspark.sql import functions as F
 
 from jobs.run import Run, spark_schema
 from pipeline.balance import Cut, again, arrivals, available, draw, from_table, further, to_table
-from pipeline.download import MAY_HEAL
+from pipeline.download.tries import arrived, failed, placed
 from pipeline.parts import parts
 from pipeline.placeholders import placeholders
 from pipeline.schemas import DRAWN, FAILED
@@ -68,10 +67,10 @@ def another(
     """
     settings = run.settings.balance
     pool = run.read_arrow("counts", ["pairs"])["pairs"].to_numpy()
-    arrived = images.where(F.col("status") == "success")
-    errors = placeholders(arrived, run.settings.dedup).select("pair_id")
-    arrived = arrived.join(errors, on="pair_id", how="left_anti").select("pair_id", "query_ids")
-    staged = parts(_written(arrived, folder / "arrived"))
+    pairs = arrived(images)
+    errors = placeholders(pairs, run.settings.dedup).select("pair_id")
+    pairs = pairs.join(errors, on="pair_id", how="left_anti").select("pair_id", "query_ids")
+    staged = parts(_written(pairs, folder / "arrived"))
 
     matched = parts(run.files("matched"))
     sizes = available(run.spark, matched, pool, settings)
@@ -105,19 +104,7 @@ def _placed(run: Run, folder: Path, place: tuple[int, int], tasks: int) -> DataF
     files = sorted(map(str, [*folder.glob("drawn/*.parquet"), *folder.glob("again/*.parquet")]))
     if not files:
         return run.spark.createDataFrame([], schema)
-    number, first_shard = place
-    task = F.pmod(F.col("position"), F.lit(tasks)) + F.lit(first_shard)
-    pairs = run.spark.read.schema(schema).parquet(*files)
-    return pairs.withColumn("round", F.lit(number)).withColumn("raw_shard", task.cast("int"))
-
-
-def failed(images: DataFrame) -> DataFrame:
-    """Pairs whose last try failed for a reason that may pass."""
-    tries = images.where(F.col("reason").isin(sorted(MAY_HEAL))).select(*FAILED.names)
-    later = images.where(F.col("round") > 1)
-    later = later.select(F.col("pair_id").alias("name"), F.col("round").alias("later"))
-    was_tried_again = (F.col("pair_id") == F.col("name")) & (F.col("round") < F.col("later"))
-    return tries.join(later, on=was_tried_again, how="left_anti")
+    return placed(run.spark.read.schema(schema).parquet(*files), *place, tasks)
 
 
 def _reasons(folder: Path) -> Counter[str]:

@@ -13,7 +13,7 @@ import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs import load
+from jobs.ledger import Ledger
 from jobs.lock import alone
 from jobs.progress import Progress
 from jobs.stamps import code_version, digest
@@ -33,39 +34,12 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 MANIFEST = "_manifest.json"
-TRIED_AGAIN = "tried again"
-"""Why a row of images is no image, where a later round asked for its pair once more."""
 _SETTINGS = "run.toml"
 _MAY_BE_EMPTY = ("bigrams", "titles", "overlaps", "dropped", "coverage", "audit", "scores")
 
 
-class CountsDisagree(WitError):
-    """Rows went missing: rows in are not rows out and the dropped."""
-
-
 class OtherSettings(WitError):
     """The run directory was made with other settings."""
-
-
-@dataclass
-class Ledger:
-    """What a stage says of its rows when it is done."""
-
-    rows_in: int
-    rows_out: int
-    dropped: dict[str, int] = field(default_factory=dict)
-    notes: dict[str, Any] = field(default_factory=dict)
-    content: str = ""
-    """What the table is known by, where its inputs and settings do not fix its content: a download
-    depends on the web, a training on the machine."""
-
-    def check(self, table: str) -> None:
-        told = self.rows_out + sum(self.dropped.values())
-        if self.rows_in != told:
-            raise CountsDisagree(
-                f"{table}: {self.rows_in} rows came in, but {self.rows_out} went out and "
-                f"{self.dropped} were dropped: this is a bug, please report it with the run's log"
-            )
 
 
 class Run:
@@ -211,8 +185,7 @@ class Run:
         stage, folder = self._current(), self.path(table)
         begun, manifest = folder / "_begun.json", folder / MANIFEST
         before = _json_of(begun) or _json_of(manifest)
-        goes_on = before is not None and stage.goes_on_from(before)
-        if goes_on and resume and not stage.again:
+        if resume and not stage.again and before is not None and stage.goes_on_from(before):
             _write_whole(begun, json.dumps(stage.identity, sort_keys=True))
             manifest.unlink(missing_ok=True)
             return folder

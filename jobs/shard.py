@@ -2,7 +2,8 @@
 
 import json
 
-from jobs.run import Ledger, Run
+from jobs.ledger import Ledger
+from jobs.run import Run
 from pipeline.shard import index, plan, shard
 
 

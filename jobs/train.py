@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from jobs.run import Ledger, Run
+from jobs.ledger import Ledger
+from jobs.run import Run
 from pipeline.trainer import checkpoint, tokenizer
 from pipeline.trainer.loop import steps_in, train
 from pipeline.trainer.samples import Samples

@@ -15,12 +15,11 @@ import pyarrow as pa
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipeline.download.reasons import MAY_HEAL, REASONS
+from pipeline.download.reasons import REASONS
 from pipeline.download.task import SHARD_DIGITS, download_shards, stats_of_whole
 from pipeline.settings import DownloadSettings
 
 __all__ = [
-    "MAY_HEAL",
     "REASONS",
     "Totals",
     "clear_others",

@@ -8,7 +8,8 @@ import pytest
 
 from jobs.__main__ import app
 from jobs.explain import Explanation, explain, show
-from jobs.run import Ledger, Run
+from jobs.ledger import Ledger
+from jobs.run import Run
 from jobs.walk import STAGES
 from pipeline.errors import BadInput, MissingTable
 from pipeline.schemas import TABLES

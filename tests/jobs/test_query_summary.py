@@ -6,9 +6,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from jobs.ledger import Ledger
 from jobs.query_summary import places, summary
 from jobs.report import write_report
-from jobs.run import Ledger, Run
+from jobs.run import Run
 from pipeline.schemas import QUERIES, TITLES
 from pipeline.settings import DeriveSettings, Settings
 

@@ -1,4 +1,4 @@
-"""jobs.rounds, and what the download does around its rounds."""
+"""Rounds: which pairs are tried again, and what the download does around its rounds."""
 
 import json
 from pathlib import Path
@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs import rounds
 from jobs.run import spark_schema
 from jobs.walk import STAGES
 from pipeline.download import clear_others, totals
+from pipeline.download.tries import failed
 from pipeline.schemas import IMAGES
 from pipeline.settings import DedupSettings, Settings
 
@@ -43,7 +43,7 @@ def test_the_last_try_decides_whether_a_pair_is_tried_again(spark: SparkSession)
             ("there", 1, None),
         ],
     )
-    found = rounds.failed(images).select("pair_id", "round", "reason").collect()
+    found = failed(images).select("pair_id", "round", "reason").collect()
     assert sorted(tuple(row) for row in found) == [
         ("drawn later", 2, "incomplete"),
         ("once", 1, "connection"),

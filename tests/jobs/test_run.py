@@ -6,7 +6,8 @@ import pyarrow as pa
 import pytest
 from pyspark.sql import SparkSession
 
-from jobs.run import CountsDisagree, Ledger, OtherSettings, Run
+from jobs.ledger import CountsDisagree, Ledger
+from jobs.run import OtherSettings, Run
 from pipeline.errors import BadInput, MissingTable
 from pipeline.schemas import DEDUPED, DROPPED
 from pipeline.settings import Settings

@@ -9,7 +9,8 @@ import torch
 from trainer_shards import COLOURS, jpeg, pairs, write_shards
 
 from jobs import evaluate, train
-from jobs.run import Ledger, Run
+from jobs.ledger import Ledger
+from jobs.run import Run
 from pipeline.errors import BadInput, MissingTable
 from pipeline.schemas import AUDIT
 from pipeline.settings import EvalSet, EvaluateSettings, Settings, TrainSettings
