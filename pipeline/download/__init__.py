@@ -16,7 +16,7 @@ from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
 from pipeline.download.reasons import REASONS
-from pipeline.download.task import SHARD_DIGITS, download_shards, stats_of_whole
+from pipeline.download.task import download_shards, shard_name, stats_of_whole
 from pipeline.settings import DownloadSettings
 
 __all__ = [
@@ -90,7 +90,7 @@ def totals(folder: Path, raw_shards: Iterable[int]) -> Totals:
     """The totals of `raw_shards`. Raises FileNotFoundError when one is not there or not whole."""
     sums = Totals()
     for raw_shard in sorted(raw_shards):
-        name = f"{raw_shard:0{SHARD_DIGITS}d}"
+        name = shard_name(raw_shard)
         stats = stats_of_whole(folder, name)
         if stats is None:
             raise FileNotFoundError(f"raw shard {name} is not whole in {folder}")
@@ -113,7 +113,7 @@ def totals(folder: Path, raw_shards: Iterable[int]) -> Totals:
 
 def raw_files(folder: Path, raw_shards: Iterable[int]) -> list[Path]:
     """The parquet files of `raw_shards`, in their order."""
-    return [folder / f"{raw_shard:0{SHARD_DIGITS}d}.parquet" for raw_shard in sorted(raw_shards)]
+    return [folder / f"{shard_name(raw_shard)}.parquet" for raw_shard in sorted(raw_shards)]
 
 
 def clear_staged(folder: Path) -> None:
@@ -124,7 +124,7 @@ def clear_staged(folder: Path) -> None:
 
 def clear_others(folder: Path, raw_shards: Iterable[int]) -> None:
     """Remove every shard but `raw_shards`: those of rounds that are no longer asked for."""
-    names = {f"{raw_shard:0{SHARD_DIGITS}d}" for raw_shard in raw_shards}
+    names = {shard_name(raw_shard) for raw_shard in raw_shards}
     others = [path for path in folder.glob("[0-9]*.*") if _shard_of(path) not in names]
     # First what says that a shard is whole.
     for path in sorted(others, key=lambda path: (path.suffix != ".json", path)):

@@ -138,7 +138,7 @@ class Fetcher:
 
     def _connected(self, target: Target, deadline: Deadline, tries_left: int) -> Wire:
         # A name server or host that does not answer at all leaves time for another try.
-        share = 1.0 / (max(tries_left, 0) + 1)
+        share = 1.0 / (tries_left + 1)
         addresses = self._checked_addresses(target, deadline.left("dns") * share)
         with _named("connect"):
             sock = connected(addresses, target.port, deadline.left("connect") * share)

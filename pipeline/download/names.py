@@ -56,22 +56,20 @@ class Resolver:
 
     def _asked(self, host: str) -> "Future[list[str]]":
         with self._lock:
-            until, known = self._known.get(host, (0.0, None))
+            since, known = self._known.get(host, (0.0, None))
             now = time.monotonic()
-            if known is not None and (not known.done() or now < until - _wait_less(known)):
+            if known is not None and (not known.done() or now - since < _kept_seconds(known)):
                 return known
-            if len(self._known) >= _KEPT_HOSTS:
-                self._known = {name: entry for name, entry in self._known.items() if now < entry[0]}
             if len(self._known) >= _KEPT_HOSTS:
                 self._known.clear()
             future = self._pool.submit(self._look_up, host)
-            self._known[host] = (now + _KEPT_SECONDS, future)
+            self._known[host] = (now, future)
             return future
 
     def close(self) -> None:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _wait_less(known: "Future[list[str]]") -> float:
+def _kept_seconds(known: "Future[list[str]]") -> float:
     """A failure is remembered for a shorter time than an address."""
-    return 0.0 if known.exception() is None else _KEPT_SECONDS - _FAILURE_KEPT_SECONDS
+    return _KEPT_SECONDS if known.exception() is None else _FAILURE_KEPT_SECONDS

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from itertools import compress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -51,7 +52,7 @@ def download_shards(
 def download_shard(rows: pa.Table, folder: Path, settings: DownloadSettings) -> dict[str, Any]:
     """Download one raw shard, unless it is there; its statistics."""
     raw_shard = rows["raw_shard"][0].as_py()
-    name, pairs = _name(raw_shard), _digest(rows, settings)
+    name, pairs = shard_name(raw_shard), _digest(rows, settings)
     done = stats_of_whole(folder, name, pairs)
     if done is not None:
         return done
@@ -117,15 +118,16 @@ def _run_img2dataset(
 
 def _stats(staged: Path, raw_shard: int, pairs: str, rows: int) -> dict[str, Any]:
     """What there is to say of a staged shard. Raises RuntimeError when rows are missing."""
-    name = _name(raw_shard)
+    name = shard_name(raw_shard)
     columns = ["url", "status", "reason", "bytes"]
     table = pq.ParquetFile(staged / f"{name}.parquet").read(columns=columns)
     if table.num_rows != rows:
         raise RuntimeError(f"{rows - table.num_rows} rows of raw shard {name} got lost")
     failed = table.filter(pc.is_valid(table["reason"]))
-    hosts = Counter(map(_host, failed["url"].to_pylist()))
-    asked = Counter(map(_host, table["url"].to_pylist()))
-    worst = [host for host, _ in hosts.most_common(_FAILED_HOSTS)]
+    of_each = [_host(url) for url in table["url"].to_pylist()]
+    asked = Counter(of_each)
+    hosts = Counter(compress(of_each, pc.is_valid(table["reason"]).to_pylist()))
+    worst = hosts.most_common(_FAILED_HOSTS)
     statuses = Counter(table["status"].to_pylist())
     files = [f"{name}.tar", f"{name}.parquet"]
     return {
@@ -136,8 +138,8 @@ def _stats(staged: Path, raw_shard: int, pairs: str, rows: int) -> dict[str, Any
         "failed_to_download": statuses["failed_to_download"],
         "failed_to_resize": statuses["failed_to_resize"],
         "reasons": Counter(failed["reason"].to_pylist()),
-        "failed_hosts": {host: hosts[host] for host in worst},
-        "asked_hosts": {host: asked[host] for host in worst},
+        "failed_hosts": dict(worst),
+        "asked_hosts": {host: asked[host] for host, _ in worst},
         "bytes": pc.sum(table["bytes"]).as_py() or 0,
         "files": {file: (staged / file).stat().st_size for file in files},
         "sha256": _sha256(staged / files[1]),
@@ -183,7 +185,8 @@ def _digest(rows: pa.Table, settings: DownloadSettings) -> str:
     return hashlib.sha256(f"{made}\n{names}".encode()).hexdigest()
 
 
-def _name(raw_shard: int) -> str:
+def shard_name(raw_shard: int) -> str:
+    """What the files of a raw shard begin with."""
     return f"{raw_shard:0{SHARD_DIGITS}d}"
 
 
