@@ -17,7 +17,7 @@ import simplejpeg
 from PIL import Image, ImageOps
 
 from benchmarks.form import Figure, alternate, publish
-from pipeline import fingerprint, hashes
+from pipeline import decoding, hashes
 from pipeline.download import jpeg
 from pipeline.download.pixels import PixelResizer, smaller
 from pipeline.download.shrink import shrink
@@ -121,7 +121,7 @@ def speed(name: str, files: list[bytes]) -> list[Figure]:
 
     def hashed_later(raw: bytes) -> None:
         stored = theirs(io.BytesIO(raw))[0]
-        image = fingerprint.decode(stored)
+        image = decoding.decode(stored)
         assert image is not None
         hashes.of_image(image)
 

@@ -13,7 +13,7 @@ _HEAD = """\
 # Settings
 
 One TOML file per run; `--set section.key=value` lays a value over it. This page is made from
-`pipeline/settings.py` by `make docs`.
+`pipeline/settings/` by `make docs`.
 """
 
 

@@ -19,6 +19,7 @@ from pyspark.sql import functions as F
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from pipeline.cascade import VERDICTS, verdicts
 from pipeline.placeholders import placeholders
 from pipeline.schemas import DROPPED, OVERLAPS
 from pipeline.settings import DedupSettings
@@ -32,7 +33,7 @@ REASONS = (
 )
 _OVERLAPS_DDL = (
     "pair_id string, source string, eval_id string, variant string, "
-    "phash_distance int, pdq_distance int, verdict string"
+    "phash_distance int, pdq_distance int, similarity float, verdict string"
 )
 _BUCKET_LIMIT = 200
 """Images that share half of their hash and are compared with one another; more, with the first."""
@@ -140,26 +141,19 @@ def _overlaps_in(
         phash = int(np.bitwise_count(corpus["phash"][q] ^ known["phash"][h]))
         pdq = int(pdq_distance(corpus["pdq"][q], known["pdq"][h]))
         quality = int(min(corpus["quality"][q], known["quality"][h]))
-        verdict = verdict_of(phash, pdq, quality, (q, h) in equal, settings)
+        known_same = np.array([(q, h) in equal])
+        code = verdicts(
+            np.array([phash]), np.array([pdq]), np.array([quality]), known_same, settings
+        )
+        verdict = VERDICTS[code[0]]
         key = (corpus["id"][q], known["source"][h], known["id"][h])
-        row = (*key, known["variant"][h], phash, pdq, verdict)
-        order = (("overlap", "candidate", "undecidable").index(verdict), pdq, phash)
+        row = (*key, known["variant"][h], phash, pdq, None, verdict)
+        order = (VERDICTS.index(verdict), pdq, phash)
         if key not in best or order < best[key][0]:
             best[key] = (order, row)
     rows = [row for _, row in best.values()]
     columns = [pa.array([r[i] for r in rows], f.type) for i, f in enumerate(OVERLAPS)]
     return pa.RecordBatch.from_arrays(columns, names=OVERLAPS.names)
-
-
-def verdict_of(phash: int, pdq: int, quality: int, is_same: bool, settings: DedupSettings) -> str:
-    """What two distances, the lower quality, and equal bytes or pixels say of two images."""
-    if is_same:
-        return "overlap"
-    if quality < settings.min_quality:
-        return "undecidable"
-    is_near = pdq <= settings.pdq_distance
-    is_sure = phash <= settings.sure_phash_distance and pdq <= settings.wide_pdq_distance
-    return "overlap" if is_near or is_sure else "candidate"
 
 
 # -- within the corpus ---------------------------------------------------------------------

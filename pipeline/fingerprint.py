@@ -7,61 +7,28 @@ Downloaded images may bring theirs along; the others are read and decoded here.
 """
 
 import hashlib
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipeline import evalsets, tars
+from pipeline.decoding import decode
 from pipeline.hashes import of_image
 from pipeline.schemas import FINGERPRINTS
 from pipeline.settings import EvalSet, FingerprintSettings
 
 REASONS = ("undecodable",)
-MAX_PIXELS = 100_000_000
-"""Larger images are not decoded."""
-
 _ROW = pa.schema([*FINGERPRINTS, pa.field("dropped_for", pa.string())])
 _HASHES = ("phash", "pdq", "quality", "sha256", "pixels_sha256")
 _DDL = (
     "id string, source string, variant string, phash long, pdq binary, quality int, "
-    "sha256 string, pixels_sha256 string, dropped_for string"
+    "sha256 string, pixels_sha256 string, side int, look binary, dropped_for string"
 )
-
-
-def decode(data: bytes) -> Image.Image | None:
-    """`data` as an RGB image the right way up, on white where it is transparent; None if broken."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > MAX_PIXELS:
-                return None
-            image.load()
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode in ("RGBA", "LA", "PA") or "transparency" in upright.info:
-                matted = upright.convert("RGBA")
-                white = Image.new("RGBA", matted.size, "white")
-                return Image.alpha_composite(white, matted).convert("RGB")
-            return upright.convert("RGB")
-    except (
-        UnidentifiedImageError,
-        Image.DecompressionBombError,
-        OSError,
-        ValueError,
-        SyntaxError,
-        EOFError,
-        TypeError,
-        IndexError,
-        KeyError,
-        OverflowError,
-        MemoryError,
-    ):
-        # What Pillow's decoders raise on hostile bytes.
-        return None
 
 
 def _inner(image: Image.Image, share: float) -> Image.Image:
@@ -99,6 +66,8 @@ def corpus(images: DataFrame, folder: str) -> DataFrame:
         F.lit("corpus").alias("source"),
         F.lit("original").alias("variant"),
         *_HASHES,
+        F.least("width", "height").alias("side"),
+        F.lit(None).cast("binary").alias("look"),
         F.lit(None).cast("string").alias("dropped_for"),
     )
     unhashed = arrived.where(F.col("phash").isNull())
@@ -156,10 +125,10 @@ def _row(
     name: str, source: str, variant: str, digest: str | None, image: Image.Image | None
 ) -> tuple[Any, ...]:
     if image is None:
-        return name, source, variant, None, None, None, digest, None, "undecodable"
+        return name, source, variant, None, None, None, digest, None, None, None, "undecodable"
     found = of_image(image)
     hashes = found.phash, found.pdq, found.quality, digest, found.pixels_sha256
-    return name, source, variant, *hashes, None
+    return name, source, variant, *hashes, min(image.size), None, None
 
 
 def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:

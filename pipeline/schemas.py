@@ -153,6 +153,8 @@ FINGERPRINTS = pa.schema(
         _QUALITY,
         _SHA256,
         _PIXELS,
+        _field("side", pa.int32(), "pixels of the shorter side"),
+        _field("look", pa.binary(), "a small grey copy, of eval originals: for a second look"),
     ]
 )
 
@@ -164,6 +166,7 @@ OVERLAPS = pa.schema(
         _field("variant", pa.string(), "which variant of it is nearest", nullable=False),
         _field("phash_distance", pa.int32(), "Hamming, of 64 bits", nullable=False),
         _field("pdq_distance", pa.int32(), "Hamming, of 256 bits", nullable=False),
+        _field("similarity", pa.float32(), "of the second look; null where none was taken"),
         _field("verdict", pa.string(), "overlap, candidate or undecidable", nullable=False),
     ]
 )

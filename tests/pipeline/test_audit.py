@@ -18,9 +18,9 @@ def test_the_interval_is_that_of_clopper_and_pearson() -> None:
 
 def test_a_set_is_told_by_its_images_and_what_is_left_in_the_shards() -> None:
     rows = [
-        ("p0", "set", "e0", "original", 0, 3, "overlap"),
-        ("p1", "set", "e0", "flip", 4, 20, "overlap"),
-        ("p2", "set", "e1", "original", 7, 90, "candidate"),
+        ("p0", "set", "e0", "original", 0, 3, None, "overlap"),
+        ("p1", "set", "e0", "flip", 4, 20, None, "overlap"),
+        ("p2", "set", "e1", "original", 7, 90, None, "candidate"),
     ]
     overlaps = pa.table(list(map(list, zip(*rows, strict=True))), schema=OVERLAPS)
     dropped = pa.table([["p0"], ["evaluation overlap"], ["e0"], ["set"], [3]], schema=DROPPED)

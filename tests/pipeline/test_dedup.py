@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from pipeline.dedup import HammingIndex, dropped, overlaps, verdict_of
+from pipeline.dedup import HammingIndex, dropped, overlaps
 from pipeline.placeholders import placeholders
 from pipeline.settings import DedupSettings
 
@@ -31,23 +31,6 @@ def test_the_index_finds_what_counting_bits_finds(
         if (queries[q] ^ hashes[h]).bit_count() <= radius
     ]
     assert found == by_hand
-
-
-@pytest.mark.parametrize(
-    ("phash", "pdq", "quality", "is_same", "verdict"),
-    [
-        (8, 31, 100, False, "overlap"),
-        (8, 32, 100, False, "candidate"),
-        (4, 64, 100, False, "overlap"),
-        (4, 65, 100, False, "candidate"),
-        (0, 0, 49, False, "undecidable"),
-        (0, 0, 0, True, "overlap"),
-    ],
-)
-def test_pdq_confirms_what_phash_proposes_unless_the_image_is_flat(
-    phash: int, pdq: int, quality: int, is_same: bool, verdict: str
-) -> None:
-    assert verdict_of(phash, pdq, quality, is_same, _SETTINGS) == verdict
 
 
 def _flipped(data: bytes, bits: int) -> bytes:

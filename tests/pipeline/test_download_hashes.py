@@ -7,7 +7,7 @@ import pytest
 from download_photos import photo
 from download_site import picture
 
-from pipeline import fingerprint, hashes
+from pipeline import decoding, hashes
 from pipeline.download.pixels import Picture, PixelResizer
 from pipeline.download.tars import OrderedSampleWriter
 from pipeline.schemas import DRAWN, IMAGES
@@ -22,7 +22,7 @@ def stored(raw: bytes, **changes: object) -> Picture:
 
 def test_a_small_picture_without_loss_has_the_pixels_of_the_evaluation_image() -> None:
     raw = picture("PNG", size=(200, 150))
-    as_evaluated = fingerprint.decode(raw)
+    as_evaluated = decoding.decode(raw)
     assert as_evaluated is not None
     assert stored(raw).fingerprint == hashes.of_image(as_evaluated)
 
@@ -30,7 +30,7 @@ def test_a_small_picture_without_loss_has_the_pixels_of_the_evaluation_image() -
 @pytest.mark.parametrize("size", [(640, 480), (200, 150), (1500, 1100)])
 def test_what_is_hashed_at_download_is_near_what_is_hashed_later(size: tuple[int, int]) -> None:
     at_download = stored(photo(size))
-    later = fingerprint.decode(at_download)
+    later = decoding.decode(at_download)
     assert later is not None
     now, then = at_download.fingerprint, hashes.of_image(later)
     assert now is not None

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline.fingerprint import VARIANTS, corpus, decode
+from pipeline.decoding import decode
+from pipeline.fingerprint import VARIANTS, corpus
 from pipeline.hashes import of_image
 
 
@@ -101,10 +102,20 @@ def test_what_was_hashed_at_download_is_not_read_again(spark, tmp_path) -> None:
         {"pair_id": "broken", **facts, "offset": 1, "bytes": 50},
         {"pair_id": "lost", "status": "failed_to_download", "raw_shard": 7},
     ]
-    names = ["pair_id", "status", "raw_shard", "sha256", "offset", "bytes", *at_download]
+    names = [
+        "pair_id",
+        "status",
+        "width",
+        "height",
+        "raw_shard",
+        "sha256",
+        "offset",
+        "bytes",
+        *at_download,
+    ]
     ddl = (
-        "pair_id string, status string, raw_shard int, sha256 string, offset long, bytes long, "
-        "phash long, pdq binary, quality int, pixels_sha256 string"
+        "pair_id string, status string, width int, height int, raw_shard int, sha256 string, "
+        "offset long, bytes long, phash long, pdq binary, quality int, pixels_sha256 string"
     )
     table = spark.createDataFrame([[row.get(name) for name in names] for row in rows], ddl)
     found = {row["id"]: row.asDict() for row in corpus(table, str(tmp_path)).collect()}

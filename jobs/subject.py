@@ -1,0 +1,42 @@
+"""Subject: a corpus that is audited, whoever made it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pyarrow as pa
+
+from jobs.pictures import Downloaded
+from pipeline.settings import EvalSet
+
+
+@dataclass(frozen=True)
+class EvalCount:
+    """How many images of an evaluation set were looked for."""
+
+    images: int
+    hashes: int
+    """With every variant."""
+    flat: int
+    """Images that are too flat for hashes."""
+    small: int
+    """Images whose shorter side has at most 32 pixels."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an audit tells of a corpus, and how it shows it."""
+
+    name: str
+    images: int
+    """Images of the corpus that were compared."""
+    evalsets: list[EvalSet]
+    counts: dict[str, EvalCount]
+    """By evaluation set."""
+    overlaps: pa.Table
+    """Rows of schemas.OVERLAPS."""
+    removed: set[str]
+    """The `pair_id` of those overlaps that dedup took out; empty where nothing is taken out."""
+    kept: set[str]
+    """The `pair_id` of those overlaps that the shards still hold."""
+    pictures: Callable[[list[str]], dict[str, Downloaded]]
+    """Thumbnails and captions of images of the corpus, by `pair_id`."""

@@ -1,0 +1,112 @@
+"""Settings of what happens to images: download, fingerprints, dedup, shards, audit."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.settings.closed import Closed
+
+OptOut = Literal["noai", "noimageai", "noml", "noindex", "noimageindex", "none", "tdm-reservation"]
+"""How a site says that its images are not for uses like ours."""
+
+
+class DownloadSettings(Closed):
+    pace = frozenset({"threads", "connections_per_host", "user_agent", "contact"})
+    further = frozenset({"rounds", "retry_failures"})
+
+    threads: int = Field(default=64, gt=0)
+    """Fetches at a time in one task."""
+    connections_per_host: int = Field(default=6, gt=0)
+    """Of them at one host; browsers open as many. Other pairs go first meanwhile."""
+    deadline_seconds: float = Field(default=20.0, gt=0)
+    """For one image in all tries: DNS, connection, handshake, redirects, headers and body. Waiting
+    for the next try does not count."""
+    max_body_bytes: int = Field(default=20_000_000, gt=0)
+    max_redirects: int = Field(default=5, ge=0)
+    retries: int = Field(default=1, ge=0)
+    """Further tries, with back-off, where another try can help."""
+    max_wait_seconds: float = Field(default=30.0, ge=0)
+    """The longest wait before a further try. A site that asks for a longer one (Retry-After) is
+    left alone until a later round."""
+    rounds: int = Field(default=3, gt=0)
+    """After a round, queries short of their cap draw further pairs, and one more round asks
+    for those alone. More rounds go on where the last one ended."""
+    retry_failures: bool = True
+    """In a later round, ask again for images of short queries whose failure may heal."""
+    allow_hosts: list[str] = []
+    """Hosts that may be fetched although their address is not public, as `name` or `name:port`."""
+    user_agent: str = Field(default="webimagetext/0.1", pattern=r"^[ -~]+$")
+    contact: str = Field(default="", pattern=r"^[ -~]*$")
+    """An address that a site's owner can write to, sent with the user agent."""
+    opt_outs: list[OptOut] = [
+        "noai",
+        "noimageai",
+        "noml",
+        "noindex",
+        "noimageindex",
+        "none",
+        "tdm-reservation",
+    ]
+    """Honoured: directives of X-Robots-Tag, and `tdm-reservation: 1`."""
+    image_side: int = Field(default=256, gt=0)
+    """Larger images are shrunk until their shorter side is this many pixels."""
+    min_side: int = Field(default=16, gt=0)
+    """Pixels of the shorter side; smaller images are refused."""
+    max_aspect_ratio: float = Field(default=4.0, ge=1.0)
+    max_pixels: int = Field(default=50_000_000, gt=0)
+    """Refused before decoding. WebP counts three times, AVIF twice: as their decoders hold it."""
+    jpeg_quality: int = Field(default=90, ge=1, le=100)
+    fingerprints: bool = True
+    """Hash each image while its pixels are in memory, so that the fingerprint stage need not decode
+    it again."""
+
+
+class EvalSet(Closed):
+    name: str = Field(pattern=r"^[a-z0-9_]+$")
+    path: str
+    """A folder or a tar of `split/class/image` (or flat images, when only audited)."""
+    split: str = "test"
+    """The split that is scored, and kept out of the corpus."""
+    train_split: str | None = None
+    """The split that a linear probe is fitted on."""
+    templates: list[str] = ["a photo of a {}."]
+    """Prompts whose embeddings are averaged; `{}` is the class name."""
+    scored: bool = True
+    """False when the set is only looked for in the corpus."""
+
+
+class FingerprintSettings(Closed):
+    variants: list[Literal["flip", "square", "crop90", "crop80", "pad"]] = [
+        "flip",
+        "square",
+        "crop90",
+        "pad",
+    ]
+    """Transformations of each eval image that are looked for, beside the original."""
+
+
+class DedupSettings(Closed):
+    candidate_distance: int = Field(default=8, ge=0, le=16)
+    """Bits of a 64-bit pHash that may differ for PDQ to have a look."""
+    pdq_distance: int = Field(default=31, ge=0, le=256)
+    """Bits of a 256-bit PDQ that may differ in an overlap: PDQ's own recommendation."""
+    sure_phash_distance: int = Field(default=4, ge=0, le=16)
+    """With a pHash this near, PDQ may differ by `wide_pdq_distance`."""
+    wide_pdq_distance: int = Field(default=64, ge=0, le=256)
+    min_quality: int = Field(default=50, ge=0, le=100)
+    """PDQ's quality below which a hash says nothing and only equal pixels count."""
+    corpus_phash_distance: int = Field(default=2, ge=0, le=3)
+    """Bits that may differ between two near-duplicates of the corpus, before PDQ confirms."""
+    placeholder_urls: int = Field(default=20, ge=2)
+    """The same picture under this many addresses, with as many captions, is an error image."""
+
+
+class ShardSettings(Closed):
+    samples_per_shard: int = Field(default=10_000, gt=0)
+
+
+class AuditSettings(Closed):
+    confidence: float = Field(default=0.995, gt=0.0, lt=1.0)
+    """Of the Clopper-Pearson intervals. CLIP, section 5."""
+    max_thumbnails: int = Field(default=24, ge=0)
+    """Pairs of pictures shown for each eval set."""

@@ -1,0 +1,53 @@
+"""Settings of what a model learns and how it is measured."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from pipeline.settings.closed import Closed
+
+
+class TrainSettings(Closed):
+    pace = frozenset(
+        {
+            "device",
+            "workers",
+            "cpu_threads",
+            "log_every_steps",
+            "save_every_steps",
+            "keep_checkpoints",
+        }
+    )
+
+    model: str = "ViT-B/32"
+    """One of the paper's nine, or `tiny` or `tiny-RN` for a laptop."""
+    batch_size: int = Field(default=32_768, gt=0)
+    epochs: float = Field(default=32.0, gt=0)
+    learning_rate: float | None = None
+    """The paper's for the model when not given."""
+    warmup_steps: int = Field(default=2_000, ge=0)
+    weight_decay: float = Field(default=0.2, ge=0)
+    vocabulary: str | None = None
+    """A merges file in CLIP's layout (bpe_simple_vocab); trained from the corpus when not given."""
+    merges: int = Field(default=48_894, gt=0)
+    """Merges to train: CLIP's vocabulary of 49,408."""
+    save_every_steps: int = Field(default=1_000, gt=0)
+    keep_checkpoints: int = Field(default=3, gt=0)
+    """The newest; older ones are removed as new ones are written."""
+    log_every_steps: int = Field(default=10, gt=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = Field(default=2, ge=0)
+    """Threads that decode; the batches are the same for any number."""
+    cpu_threads: int = Field(default=0, ge=0)
+    """Threads of each operation on the CPU; 0 leaves it to torch. On a busy machine take fewer
+    than it has cores: an operation waits for its slowest thread."""
+    seed: int = 0
+
+
+class EvaluateSettings(Closed):
+    batch_size: int = Field(default=256, gt=0)
+    linear_probe: bool = True
+    """Fit a logistic regression where a set names its `train_split`."""
+    probe_strengths: int = Field(default=7, ge=1, le=96)
+    """Values of C swept from 1e-6 to 1e6. CLIP sweeps 96."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
