@@ -77,7 +77,10 @@ def read(part: Part) -> Iterator[EvalImage]:
 
 
 def find(evalset: EvalSet, names: Collection[str]) -> Iterator[EvalImage]:
-    """The images of those names, of every split; the others are not read."""
+    """The images of those names, of every split; the others are not read. A list of hashes has
+    none."""
+    if format_of(evalset) == "hashes":
+        return
     wanted = frozenset(names)
     for part in _parts(evalset):
         if (few := part.only(wanted)) is not None:

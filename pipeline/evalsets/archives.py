@@ -8,6 +8,7 @@ import bz2
 import gzip
 import io
 import lzma
+import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -107,13 +108,13 @@ def packing_of(path: str) -> str | None:
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
-def is_tar(path: str) -> bool:
-    """Whether a file's name or its first header says that it is a tar."""
-    name = Path(path).name.lower()
-    if ".tar" in name[-9:] or name.endswith((".tgz", ".tbz", ".tbz2", ".txz")):
-        return name.endswith(
-            (".tar", ".gz", ".bz2", ".xz", ".zst", ".tgz", ".tbz", ".tbz2", ".txz")
-        )
+def is_tar(name: str) -> bool:
+    """Whether a file of this name is a tar."""
+    return re.search(r"\.(tar(\.(gz|bz2|xz|zst))?|tgz|tbz2?|txz)$", name.lower()) is not None
+
+
+def looks_like_tar(path: str) -> bool:
+    """Whether a file begins with a tar's header, whatever it is called."""
     with Path(path).open("rb") as raw:
         return raw.read(_BLOCK)[257:262] == b"ustar"
 

@@ -72,7 +72,7 @@ def _pieces(evalset: EvalSet, files: list[File]) -> Iterator[_Piece]:
         if file.size > _MAX_BYTES:
             raise BadInput(f"{file.path} is larger than any of CIFAR's files: correct `path`")
         yield _Piece(file.name, file.path, 0, Path(file.path).read_bytes())
-    tars = [] if plain else [file for file in files if archives.is_tar(file.path)]
+    tars = [] if plain else [file for file in files if archives.is_tar(file.name)]
     if len(tars) > 1:
         raise BadInput(
             f"evalsets.{evalset.name}: {evalset.path} holds {len(tars)} tars: give one as `path`"

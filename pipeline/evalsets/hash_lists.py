@@ -9,7 +9,7 @@ import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -62,7 +62,7 @@ def read(evalset: EvalSet, files: list[File]) -> Iterator[EvalHash]:
             found += 1
             told = row.get("name")
             name = "/".join(steps(str(told))) if told is not None else ""
-            name = name or hashed["pdq_hex"] or hashed["sha256"] or f"{row['phash']}".lower()
+            name = name or hashed["first"]
             yield EvalHash(
                 names.own(name),
                 hashed["phash"],
@@ -93,7 +93,7 @@ def _hashed(row: dict[str, Any], where: str) -> dict[str, Any] | None:
     return {
         "phash": int.from_bytes(bytes.fromhex(phash), "big", signed=True) if phash else None,
         "pdq": bytes.fromhex(pdq) if pdq else None,
-        "pdq_hex": pdq,
+        "first": pdq or hexes["sha256"] or phash,
         "quality": int(quality) if quality else None,
         "sha256": hexes["sha256"],
     }
@@ -129,8 +129,9 @@ def _text_rows(evalset: EvalSet, path: str) -> Iterator[tuple[str, dict[str, Any
         separator = next((mark for mark in "\t,;" if mark in head), ",")
         lines.seek(0)
         columns: list[str] | None = None
+        number = 0
         try:
-            for number, cells in enumerate(csv.reader(lines, delimiter=separator), 1):
+            for number, cells in enumerate(csv.reader(_lines(lines), delimiter=separator), 1):
                 if columns is None:
                     columns = [_folded(cell) for cell in cells]
                     if {*_DIGITS, "hash"} & set(columns):
@@ -144,6 +145,13 @@ def _text_rows(evalset: EvalSet, path: str) -> Iterator[tuple[str, dict[str, Any
                 yield f"{path}, line {number}", dict(zip(columns, cells, strict=False))
         except csv.Error as error:
             raise BadInput(f"{path}, behind line {number}: {error}: correct it") from error
+
+
+def _lines(file: TextIO) -> Iterator[str]:
+    while line := file.readline(_MAX_LINE):
+        if len(line) == _MAX_LINE:
+            raise csv.Error(f"a line of {_MAX_LINE:,} characters or more")
+        yield line
 
 
 def _guessed(evalset: EvalSet, path: str, cells: list[str]) -> list[str]:

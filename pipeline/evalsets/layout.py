@@ -78,7 +78,10 @@ def format_of(evalset: EvalSet, found: list[File]) -> str:
     forms = set()
     if any(is_picture(file.name) for file in found):
         forms.add("folder")
-    if packed := [file for file in found if archives.is_tar(file.path)]:
+    packed = [file for file in found if archives.is_tar(file.name)]
+    if not packed and len(found) == 1 and archives.looks_like_tar(found[0].path):
+        packed = found
+    if packed:
         forms.add(_form_of_tar(packed[0].path))
     if tabled := [file for file in found if tables.is_table(file.name)]:
         of_hashes = hash_lists.is_table_of_hashes(tabled[0].path)

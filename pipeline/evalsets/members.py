@@ -115,8 +115,8 @@ def of_tars(evalset: EvalSet, files: list[File]) -> list[Part]:
                 packed.add(file.path)
     images = _placed(evalset, lying)
     found = _cut(sorted(image for image in images if image.path not in packed))
-    for path in sorted(packed):
-        found += _cut([image for image in images if image.path == path], is_packed=True)
+    for tar in sorted(packed):
+        found += _cut([image for image in images if image.path == tar], is_packed=True)
     return found
 
 
@@ -178,7 +178,7 @@ def _cut(images: list[_Image], *, is_packed: bool = False) -> list[Part]:
 
 def _tars(files: list[File]) -> Iterator[tuple[File, tuple[str, ...]]]:
     """Each tar, and what its images' names begin with: nothing when it is the set."""
-    packed = [file for file in files if archives.is_tar(file.path)]
+    packed = [file for file in files if archives.is_tar(file.name)]
     if len(files) == 1 and not packed:
         packed = files  # the settings say that it is one
     for file in packed:

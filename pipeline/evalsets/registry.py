@@ -9,6 +9,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from pipeline.evalsets.splits import one_name
+
 SMALL_SIDE = 32
 """Pixels of the shorter side; hashes of images this small say less."""
 
@@ -72,7 +74,7 @@ def doubt(name: str, split: str, images: int) -> str | None:
     Another split than the one evaluated has other numbers, of which nothing is said.
     """
     one = known().get(name)
-    if one is None or one.images is None or split != one.split:
+    if one is None or one.images is None or one_name(split) != one_name(one.split):
         return None
     if images in (one.images, *one.other_images):
         return None

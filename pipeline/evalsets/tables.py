@@ -7,7 +7,7 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
@@ -31,6 +31,11 @@ _IMAGE_NAMES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture", "image_
 _LABEL_NAMES = ("label", "fine_label", "labels", "class", "cls", "class_name", "target", "category")
 _SPLIT_NAMES = ("split", "partition")
 _BATCH_ROWS = 32
+_MAX_PIECES = 16
+"""Into which a large row group is cut: each is read from its beginning, which is far cheaper than
+what happens to an image later."""
+_BROKEN = (pa.ArrowException, OSError, ValueError, KeyError)
+"""What pyarrow raises on broken files, odd names and texts that are none."""
 
 
 class _Columns(NamedTuple):
@@ -69,6 +74,8 @@ class TablePart(Part):
         columns = [name for name in (self.columns.image, self.columns.label) if name is not None]
         row, found, empty = self.first, 0, 0
         for batch in _batches(self.path, self.groups, columns):
+            if row > self.rows[-1]:
+                break
             places = [place for place in range(len(batch)) if row + place in wanted]
             images = batch.column(self.columns.image)
             labels = batch.column(self.columns.label) if self.columns.label else None
@@ -115,7 +122,7 @@ def _check_pieces(evalset: EvalSet, files: list[File]) -> None:
             there[str(path.parent), pieces[0], pieces[2]].add(pieces[1])
     for (folder, base, total), numbers in there.items():
         is_asked = splits.one_name(base) in splits.asked_for(evalset) or base == "data"
-        if is_asked and len(numbers) < total and len(files) > 1:
+        if is_asked and len(numbers) < total and Path(evalset.path).is_dir():
             raise BadInput(
                 f"evalsets.{evalset.name}: of {total} files {folder}/{base}-*-of-{total:05d} "
                 f"{len(numbers)} are there: fetch the others"
@@ -130,7 +137,7 @@ def _file_parts(evalset: EvalSet, file: File, prefix: str, split: str | None) ->
         told = None
         if split is None and columns.split is not None:
             told = _column(file.path, columns.split)
-    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+    except _BROKEN as error:
         raise BadInput(f"{file.path} is not whole ({error}): fetch it again") from error
     found: list[Part] = []
     begin = first = rows = held = 0
@@ -138,11 +145,13 @@ def _file_parts(evalset: EvalSet, file: File, prefix: str, split: str | None) ->
         rows, held = rows + size, held + weight
         is_last = number == len(groups) - 1
         if is_last or rows >= PART_IMAGES or held >= PART_BYTES:
-            span = range(first, first + rows)
-            part = TablePart(
-                split, file.path, prefix, columns, range(begin, number + 1), first, span
-            )
-            found += [part] if told is None else _by_split(part, told[first : first + rows])
+            pieces = max(1, min(_MAX_PIECES, rows // (4 * PART_IMAGES)))
+            for piece in range(pieces):
+                span = range(first + rows * piece // pieces, first + rows * (piece + 1) // pieces)
+                part = TablePart(
+                    split, file.path, prefix, columns, range(begin, number + 1), first, span
+                )
+                found += [part] if told is None else _by_split(part, told[span.start : span.stop])
             begin, first, rows, held = number + 1, first + rows, 0, 0
     return found
 
@@ -162,7 +171,7 @@ def _shape(path: str) -> tuple[pa.Schema, list[tuple[int, int]]]:
             groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
             return file.schema_arrow, [(group.num_rows, group.total_byte_size) for group in groups]
     with pa.memory_map(path) as source, _ipc(source) as stream:
-        return stream.schema, [(len(batch), batch.nbytes) for batch in stream]
+        return stream.schema, [(len(batch), batch.get_total_buffer_size()) for batch in stream]
 
 
 def _ipc(source: Any) -> Any:
@@ -188,7 +197,7 @@ def _batches(path: str, groups: range, columns: list[str]) -> Iterator[pa.Record
                     few = batch.select(columns)
                     few.validate(full=True)  # lengths and offsets are as the file has them
                     yield few
-    except (pa.ArrowException, OSError) as error:
+    except _BROKEN as error:
         raise BadInput(f"{path} is not whole ({error}): fetch it again") from error
 
 
@@ -208,7 +217,7 @@ def _columns(evalset: EvalSet, path: str, schema: pa.Schema) -> _Columns:
         raise BadInput(f"evalsets.{evalset.name}: {path} has no column `{label}` for label_column")
     of_classes = [name for name, told in features.items() if told.get("_type") == "ClassLabel"]
     if label is None:
-        plain = [name for name in schema.names if _is_plain(schema.field(name).type)]
+        plain = [field.name for field in schema if _is_plain(field.type)]
         label = next((name for name in _LABEL_NAMES if name in plain), None)
         if label is None and len(of_classes) == 1 and of_classes[0] in plain:
             label = of_classes[0]
@@ -277,7 +286,10 @@ def _bytes(image: Any) -> bytes:
 
 def _label(label: Any, classes: tuple[str, ...]) -> str | None:
     """The name of a class; Hugging Face writes -1 where it is withheld."""
-    value = label.as_py()
+    try:
+        value = label.as_py()
+    except UnicodeDecodeError:
+        value = label.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
     if isinstance(value, int) and not isinstance(value, bool):
         if value < 0:
             return None

@@ -98,7 +98,8 @@ class EvalSet(Closed):
     templates: list[str] = ["a photo of a {}."]
     """Prompts whose embeddings are averaged; `{}` is the class name."""
     scored: bool = True
-    """False when the set is only looked for in the corpus."""
+    """False when the set is only looked for in the corpus; so unless said otherwise with another
+    purpose than evaluation, and for hashes."""
 
     @model_validator(mode="before")
     @classmethod
@@ -108,7 +109,10 @@ class EvalSet(Closed):
 
         if not isinstance(values, dict):
             return values
-        return {**defaults(values.get("name")), **values}
+        is_avoided = values.get("purpose", "evaluation") != "evaluation"
+        has_no_images = values.get("format") == "hashes"
+        unscored = {"scored": False} if is_avoided or has_no_images else {}
+        return {**defaults(values.get("name")), **unscored, **values}
 
 
 class FingerprintSettings(Closed):
