@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from pipeline.errors import BadInput
 from pipeline.evalsets.names import Names, steps
-from pipeline.evalsets.part import EvalHash, File
+from pipeline.evalsets.part import BROKEN_TABLE, EvalHash, File
 from pipeline.settings import EvalSet
 
 _DIGITS = {"phash": 16, "pdq": 64, "sha256": 64}
@@ -42,7 +42,7 @@ def is_table_of_hashes(path: str) -> bool:
         return False
     try:
         schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError):
+    except BROKEN_TABLE:
         return False  # who reads it says why not
     holds_more = any(pa.types.is_struct(field.type) for field in schema)
     return not holds_more and any(_folded(name) in _DIGITS for name in schema.names)
@@ -119,7 +119,7 @@ def _table_rows(evalset: EvalSet, path: str) -> Iterator[tuple[str, dict[str, An
                     if isinstance(told.get("phash"), int):
                         told["phash"] = f"{told['phash'] & (2**64 - 1):016x}"
                     yield f"{path}, row {number}", told
-    except (pa.ArrowException, OSError) as error:
+    except BROKEN_TABLE as error:
         raise BadInput(f"{path} is not whole ({error}): fetch it again") from error
 
 

@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple, Self
 
+import pyarrow as pa
+
 MAX_IMAGE_BYTES = 256 * 2**20
 """A larger image arrives empty, and so counts as undecodable: memory must have a bound."""
 PART_IMAGES = 256
 PART_BYTES = 64 * 2**20
+
+BROKEN_TABLE = (pa.ArrowException, OSError, ValueError, KeyError)
+"""What pyarrow raises on broken files, odd names and texts that are none."""
 
 
 class File(NamedTuple):

@@ -17,8 +17,11 @@ _MAX_STEPS = 4_000_000
 _MAX_MEMO = 4_000_000
 
 
+_NOWHERE = -1
+
+
 class Raw(NamedTuple):
-    """Bytes, and where they begin in the file."""
+    """Bytes, and where they begin in the file; nowhere when they are written as text."""
 
     data: bytes
     offset: int
@@ -49,7 +52,9 @@ class _Refused(Exception):
 _MARK = object()
 _ARRAYS = {_Name(f"numpy.{core}.multiarray", "_reconstruct") for core in ("core", "_core")}
 _BUFFERS = {_Name(f"numpy.{core}.numeric", "_frombuffer") for core in ("core", "_core")}
-_KNOWN = _ARRAYS | _BUFFERS | {_Name("numpy", "ndarray"), _Name("numpy", "dtype")}
+_ENCODE = _Name("_codecs", "encode")
+"""How Python 3 writes bytes in protocols older than itself."""
+_KNOWN = {_ENCODE} | _ARRAYS | _BUFFERS | {_Name("numpy", "ndarray"), _Name("numpy", "dtype")}
 
 
 def load(data: bytes, path: str) -> Any:
@@ -182,6 +187,11 @@ class _Machine:
             raise _Refused("calls what is not numpy's")
         if name == _Name("numpy", "dtype"):
             self._stack.append(_Unbuilt([name, _text(args[0])]))
+        elif name == _ENCODE:
+            text, encoding = args
+            if encoding != "latin1":
+                raise ValueError("bytes in another encoding than Latin-1")
+            self._stack.append(Raw(_of(str, text).encode("latin-1"), _NOWHERE))
         elif name in _ARRAYS:
             self._stack.append(_Unbuilt([name]))
         elif name in _BUFFERS:
@@ -204,7 +214,7 @@ def _array(shape: Any, kind: Any, raw: Any, *, is_fortran: bool) -> Array:
     is_bytes = isinstance(kind, _Unbuilt) and kind[1] in ("u1", "uint8", "|u1")
     if not is_bytes or is_fortran:
         raise ValueError("an array that is not one of bytes, rows first")
-    if not isinstance(raw, Raw):
+    if not isinstance(raw, Raw) or raw.offset == _NOWHERE:
         raise ValueError("an array whose bytes are written as text: pickle it with protocol 3")
     sides = tuple(_of(int, side) for side in shape)
     size = 1

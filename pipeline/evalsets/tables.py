@@ -17,6 +17,7 @@ from pipeline.errors import BadInput
 from pipeline.evalsets import splits
 from pipeline.evalsets.names import Names, steps
 from pipeline.evalsets.part import (
+    BROKEN_TABLE,
     MAX_IMAGE_BYTES,
     PART_BYTES,
     PART_IMAGES,
@@ -34,8 +35,6 @@ _BATCH_ROWS = 32
 _MAX_PIECES = 16
 """Into which a large row group is cut: each is read from its beginning, which is far cheaper than
 what happens to an image later."""
-_BROKEN = (pa.ArrowException, OSError, ValueError, KeyError)
-"""What pyarrow raises on broken files, odd names and texts that are none."""
 
 
 class _Columns(NamedTuple):
@@ -137,7 +136,7 @@ def _file_parts(evalset: EvalSet, file: File, prefix: str, split: str | None) ->
         told = None
         if split is None and columns.split is not None:
             told = _column(file.path, columns.split)
-    except _BROKEN as error:
+    except BROKEN_TABLE as error:
         raise BadInput(f"{file.path} is not whole ({error}): fetch it again") from error
     found: list[Part] = []
     begin = first = rows = held = 0
@@ -197,7 +196,7 @@ def _batches(path: str, groups: range, columns: list[str]) -> Iterator[pa.Record
                     few = batch.select(columns)
                     few.validate(full=True)  # lengths and offsets are as the file has them
                     yield few
-    except _BROKEN as error:
+    except BROKEN_TABLE as error:
         raise BadInput(f"{path} is not whole ({error}): fetch it again") from error
 
 
