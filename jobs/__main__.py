@@ -114,6 +114,16 @@ def report(run: RunDir) -> None:
     walk.report(Run.open(run, None, []))
 
 
+@app.command("evalsets")
+def list_evalsets(
+    name: Annotated[str | None, typer.Argument(help="One of them.")] = None,
+) -> None:
+    """The evaluation sets that are known; of one, where to get it and the settings to paste."""
+    from jobs.list_evalsets import show
+
+    show(name)
+
+
 @app.command()
 def doctor(
     run: Annotated[Path, typer.Option("--run", help="Where runs will lie.")] = Path(),

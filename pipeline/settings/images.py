@@ -1,8 +1,8 @@
 """Settings of what happens to images: download, fingerprints, dedup, shards, audit."""
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from pipeline.settings.closed import Closed
 
@@ -61,18 +61,58 @@ class DownloadSettings(Closed):
     it again."""
 
 
+Format = Literal[
+    "auto", "folder", "tar", "webdataset", "parquet", "cifar", "stl10", "idx", "hashes"
+]
+"""How an evaluation set lies on disk; docs in pipeline/evalsets."""
+
+Metric = Literal[
+    "accuracy", "mean_per_class", "map_11_point", "mean_top1_top5", "roc_auc", "recall_at_k"
+]
+"""What is reported of a set. CLIP, table 9."""
+
+
 class EvalSet(Closed):
     name: str = Field(pattern=r"^[a-z0-9_]+$")
+    """A name that `wit evalsets` lists brings that set's `split`, `metric` and `scored` along."""
     path: str
-    """A folder or a tar of `split/class/image` (or flat images, when only audited)."""
+    """A folder, a tar, a table or arrays, as sets are distributed; see `format`."""
+    format: Format = "auto"
+    """Told by the names of the files when `auto`: images in folders or a tar (`split/class/image`,
+    `class/image`, or flat when only audited), WebDataset tars, parquet or Arrow as Hugging Face
+    writes it, CIFAR's and STL-10's arrays, IDX (MNIST), or a list of hashes."""
     split: str = "test"
     """The split that is scored, and kept out of the corpus."""
     train_split: str | None = None
     """The split that a linear probe is fitted on."""
+    image_column: str | None = None
+    """Of a table; found by its type when not given."""
+    label_column: str | None = None
+    """Of a table; found by its name when not given."""
+    captions: str | None = None
+    """A table of the set's captions, for which the corpus is searched too; parquet, CSV, TSV or
+    JSON lines."""
+    purpose: Literal["evaluation", "blocklist", "opt-out"] = "evaluation"
+    """Why the corpus must not hold these images."""
+    metric: Metric = "accuracy"
     templates: list[str] = ["a photo of a {}."]
     """Prompts whose embeddings are averaged; `{}` is the class name."""
     scored: bool = True
-    """False when the set is only looked for in the corpus."""
+    """False when the set is only looked for in the corpus; so unless said otherwise with another
+    purpose than evaluation, and for hashes."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _takes_the_registrys_defaults(cls, values: Any) -> Any:
+        # Not at the top: the readers beside the registry know these settings.
+        from pipeline.evalsets.registry import defaults
+
+        if not isinstance(values, dict):
+            return values
+        is_avoided = values.get("purpose", "evaluation") != "evaluation"
+        has_no_images = values.get("format") == "hashes"
+        unscored = {"scored": False} if is_avoided or has_no_images else {}
+        return {**defaults(values.get("name")), **unscored, **values}
 
 
 class FingerprintSettings(Closed):
