@@ -7,18 +7,25 @@ import pyarrow as pa
 
 from jobs import pictures
 from jobs.report import render
-from jobs.run import Run
+from jobs.subject import Subject
 from pipeline import audit, evalsets
+from pipeline.settings import AuditSettings
 
 
-def write_page(run: Run, folder: Path, audited: pa.Table, lines: list[audit.Overlap]) -> None:
+def write_page(
+    folder: Path,
+    subject: Subject,
+    audited: pa.Table,
+    lines: list[audit.Overlap],
+    settings: AuditSettings,
+) -> None:
     """Write report.html into `folder`."""
-    limit = run.settings.audit.max_thumbnails
+    limit = settings.max_thumbnails
     shown = {line.evalset: _shown(audited, line.evalset, limit) for line in lines}
     wanted = {row["pair_id"] for rows in shown.values() for row in rows}
-    corpus = pictures.downloaded(run, sorted(wanted))
+    corpus = subject.pictures(sorted(wanted))
     sets = []
-    for evalset in run.settings.evalsets:
+    for evalset in subject.evalsets:
         rows = shown[evalset.name]
         names = {row["eval_id"] for row in rows}
         originals = {
@@ -38,11 +45,11 @@ def write_page(run: Run, folder: Path, audited: pa.Table, lines: list[audit.Over
         sets.append({"line": line, "pairs": pairs})
     page = render(
         "audit.html.j2",
-        root=run.root.name,
+        root=subject.name,
         sets=sets,
         clip=audit.CLIP_REFERENCE,
         shown=limit,
-        confidence=run.settings.audit.confidence,
+        confidence=settings.confidence,
     )
     (folder / "report.html").write_text(page, encoding="utf-8")
 

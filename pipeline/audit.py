@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from scipy.stats import binomtest
 
+from pipeline.intervals import interval
 from pipeline.schemas import AUDIT
 from pipeline.settings import AuditSettings, DedupSettings
 
@@ -23,6 +23,19 @@ FALSE_POSITIVES = {0: 1e-10, 2: 2.3e-9, 4: 2.7e-8, 8: 9.8e-7}
 
 CLIP_REFERENCE = {"sets": 35, "median_overlap": 0.022, "mean_overlap": 0.032, "without": 9}
 """What CLIP found in its own corpus (section 5)."""
+
+
+@dataclass(frozen=True)
+class EvalCount:
+    """How many images of an evaluation set were looked for."""
+
+    images: int
+    hashes: int
+    """With every variant."""
+    flat: int
+    """Images that are too flat for hashes."""
+    small: int
+    """Images whose shorter side has at most 32 pixels."""
 
 
 @dataclass(frozen=True)
@@ -42,9 +55,10 @@ class Overlap:
     curve: list[dict[str, float]]
 
 
-def mark_removed(overlaps: pa.Table, dropped: pa.Table) -> pa.Table:
+def mark_removed(overlaps: pa.Table, removed_pairs: set[str]) -> pa.Table:
     """The overlaps, with whether dedup took the pair out."""
-    removed = pc.is_in(overlaps.column("pair_id"), value_set=dropped.column("pair_id"))
+    gone = pa.array(sorted(removed_pairs), pa.string())
+    removed = pc.is_in(overlaps.column("pair_id"), value_set=gone)
     rows = overlaps.append_column("removed", removed).cast(AUDIT)
     return rows.sort_by(
         [("source", "ascending"), ("eval_id", "ascending"), ("pair_id", "ascending")]
@@ -53,55 +67,44 @@ def mark_removed(overlaps: pa.Table, dropped: pa.Table) -> pa.Table:
 
 def summary(
     audited: pa.Table,
-    eval_images: dict[str, dict[str, int]],
+    counts: dict[str, EvalCount],
     corpus_images: int,
     in_shards: set[str],
     settings: AuditSettings,
     dedup: DedupSettings,
 ) -> list[Overlap]:
-    """One Overlap for each evaluation set.
-
-    `eval_images` has, by set, how many `images` it has and how many are `flat`.
-    """
+    """One Overlap for each evaluation set of `counts`."""
     rows = audited.to_pylist()
     lines = []
-    for name, counts in sorted(eval_images.items()):
+    for name, count in sorted(counts.items()):
         of_set = [row for row in rows if row["source"] == name]
         sure = [row for row in of_set if row["verdict"] == "overlap"]
         overlapping = {row["eval_id"] for row in sure}
-        low, high = interval(len(overlapping), counts["images"], settings.confidence)
+        low, high = interval(len(overlapping), count.images, settings.confidence)
         lines.append(
             Overlap(
                 evalset=name,
-                images=counts["images"],
+                images=count.images,
                 overlapping=len(overlapping),
-                ratio=len(overlapping) / counts["images"] if counts["images"] else 0.0,
+                ratio=len(overlapping) / count.images if count.images else 0.0,
                 low=low,
                 high=high,
-                undecidable=counts["flat"],
+                undecidable=count.flat,
                 candidates=len({r["eval_id"] for r in of_set} - overlapping),
                 removed_pairs=len({r["pair_id"] for r in sure if r["removed"]}),
                 leaked_pairs=len({r["pair_id"] for r in sure} & in_shards),
-                curve=_curve(of_set, counts, corpus_images, dedup.candidate_distance),
+                curve=_curve(of_set, count, corpus_images, dedup.candidate_distance),
             )
         )
     return lines
 
 
-def interval(successes: int, trials: int, confidence: float) -> tuple[float, float]:
-    """The Clopper-Pearson interval of a share."""
-    if trials == 0:
-        return 0.0, 1.0
-    found = binomtest(successes, trials).proportion_ci(confidence, method="exact")
-    return float(found.low), float(found.high)
-
-
 def _curve(
-    rows: list[dict[str, Any]], counts: dict[str, int], corpus_images: int, radius: int
+    rows: list[dict[str, Any]], count: EvalCount, corpus_images: int, radius: int
 ) -> list[dict[str, float]]:
     """Evaluation images with something within each distance, and how many chance alone brings."""
-    images = max(1, counts["images"])
-    comparisons = corpus_images * counts["hashes"] / images
+    images = max(1, count.images)
+    comparisons = corpus_images * count.hashes / images
     nearest: dict[str, int] = {}
     for row in rows:
         near = row["phash_distance"]

@@ -4,8 +4,9 @@ import pyarrow as pa
 import pytest
 from scipy.stats import beta
 
-from pipeline.audit import interval, mark_removed, summary
-from pipeline.schemas import DROPPED, OVERLAPS
+from pipeline.audit import EvalCount, mark_removed, summary
+from pipeline.intervals import interval
+from pipeline.schemas import OVERLAPS
 from pipeline.settings import AuditSettings, DedupSettings
 
 
@@ -23,11 +24,10 @@ def test_a_set_is_told_by_its_images_and_what_is_left_in_the_shards() -> None:
         ("p2", "set", "e1", "original", 7, 90, None, "candidate"),
     ]
     overlaps = pa.table(list(map(list, zip(*rows, strict=True))), schema=OVERLAPS)
-    dropped = pa.table([["p0"], ["evaluation overlap"], ["e0"], ["set"], [3]], schema=DROPPED)
-    audited = mark_removed(overlaps, dropped)
+    audited = mark_removed(overlaps, {"p0"})
     counts = {
-        "set": {"images": 10, "hashes": 20, "flat": 1},
-        "clean": dict.fromkeys(("images", "hashes", "flat"), 5),
+        "set": EvalCount(images=10, hashes=20, flat=1, small=0),
+        "clean": EvalCount(images=5, hashes=5, flat=5, small=0),
     }
     clean, line = summary(audited, counts, 100, {"p1", "p9"}, AuditSettings(), DedupSettings())
     assert (line.overlapping, line.ratio, line.candidates) == (1, 0.1, 1)
