@@ -12,7 +12,7 @@ import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -69,11 +69,11 @@ class Told:
         self.damages += other.damages
 
     def as_json(self) -> dict[str, Any]:
-        """The counts as plain values, the frequent first."""
-        told = asdict(self)
-        for name in ("undecodable", "refused", "oddities"):
-            told[name] = dict(sorted(told[name].items(), key=lambda entry: (-entry[1], entry[0])))
-        return told
+        """The counts as plain values."""
+        return {
+            name: dict(sorted(value.items())) if isinstance(value, Counter) else value
+            for name, value in vars(self).items()
+        }
 
 
 class _Text(msgspec.Struct):
