@@ -17,17 +17,16 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 from uuid import uuid4
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 from pyspark.sql import DataFrame, SparkSession
 
+from pipeline.captions import of_sample, parted, suffix_of
 from pipeline.decoding import MAX_PIXELS, decode
 from pipeline.hashes import of_image
 from pipeline.members import Damage, Member, members
 from pipeline.schemas import SCANNED
-from pipeline.text import encodable
 
 IMAGES = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")
 """Suffixes of members that are images."""
@@ -76,41 +75,6 @@ class Told:
         }
 
 
-class _Text(msgspec.Struct):
-    """What a sample's json may tell of its caption."""
-
-    caption: Any = None
-    text: Any = None
-
-
-def caption_in(text: bytes | None, described: bytes | None) -> str | None:
-    """The caption of a sample, from its txt or else its json; several stand on lines."""
-    if text is not None:
-        return encodable(text.decode("utf-8", "replace")).strip() or None
-    if described is None:
-        return None
-    try:
-        found = msgspec.json.decode(described, type=_Text)
-    except (msgspec.DecodeError, RecursionError):
-        return None
-    told = found.text if found.caption is None else found.caption
-    captions = told if isinstance(told, list) else [told]
-    lines = [line.strip() for line in captions if isinstance(line, str) and line.strip()]
-    return encodable("\n".join(lines)) or None
-
-
-def parted(name: str) -> tuple[str, str] | None:
-    """The key and the extension of a member, as webdataset tells them; None where it has none."""
-    folder, slash, base = name.rpartition("/")
-    stem, dot, extension = base.partition(".")
-    return (folder + slash + stem, extension.lower()) if dot and stem else None
-
-
-def suffix_of(extension: str) -> str:
-    """What an extension says of the format: `jpg` of `a.b.jpg`."""
-    return extension.rpartition(".")[2]
-
-
 def _is_wanted(name: str) -> bool:
     found = parted(name)
     return found is not None and suffix_of(found[1]) in (*IMAGES, *_TEXTS)
@@ -152,7 +116,7 @@ def _sample(
     by_suffix: dict[str, bytes | None] = {}
     for extension, member in held:
         by_suffix.setdefault(suffix_of(extension), member.data)
-    caption = caption_in(by_suffix.get("txt"), by_suffix.get("json"))
+    caption = of_sample(by_suffix.get("txt"), by_suffix.get("json"))
     images = [(ext, member) for ext, member in held if suffix_of(ext) in IMAGES]
     told.oddities["a member twice"] += len(held) - len({extension for extension, _ in held})
     if held and not images:

@@ -69,6 +69,9 @@ class EvalSet(Closed):
     """The split that is scored, and kept out of the corpus."""
     train_split: str | None = None
     """The split that a linear probe is fitted on."""
+    captions: str | None = None
+    """A table of the set's captions, for which the corpus is searched too; parquet, CSV, TSV or
+    JSON lines."""
     templates: list[str] = ["a photo of a {}."]
     """Prompts whose embeddings are averaged; `{}` is the class name."""
     scored: bool = True

@@ -11,8 +11,9 @@ import pytest
 from PIL import Image
 
 from pipeline import tars
+from pipeline.captions import of_sample, parted
 from pipeline.hashes import of_image
-from pipeline.scan import Shard, Told, caption_in, parted, read_told, rows_in, write
+from pipeline.scan import Shard, Told, read_told, rows_in, write
 from pipeline.schemas import SCANNED
 
 
@@ -130,7 +131,7 @@ def test_keys_end_at_the_first_dot_of_the_base_name(
 def test_a_caption_comes_from_the_text_or_else_from_the_json(
     text: bytes | None, described: bytes | None, caption: str | None
 ) -> None:
-    assert caption_in(text, described) == caption
+    assert of_sample(text, described) == caption
 
 
 def test_what_is_written_tells_its_counts_again(tmp_path: Path) -> None:
