@@ -161,6 +161,24 @@ def counts(found: DataFrame) -> DataFrame:
     return by_key.select("place", "pairs", "first.pair_id", "first.caption")
 
 
+def pairs(found: DataFrame, what: Sought) -> DataFrame:
+    """Each pair that holds an evaluation caption, or a passage of one, and the first such caption.
+
+    In the order of the names, in one file: the same whatever the number of tasks.
+    """
+    of_place: dict[int, tuple[int, str, str, str]] = {}
+    for number, caption in enumerate(what.captions):
+        for kind, places in (("equal", [what.equal[number]]), ("near", what.near[number])):
+            for place in places:
+                of_place.setdefault(place, (place, kind, caption.evalset, caption.id))
+    ddl = "place long, kind string, evalset string, eval_id string"
+    sides = found.sparkSession.createDataFrame(list(of_place.values()), ddl)
+    told = found.join(F.broadcast(sides), on="place", how="inner")
+    first = F.min(F.struct("kind", "evalset", "eval_id")).alias("first")
+    by_pair = told.groupBy("pair_id", "caption").agg(first)
+    return by_pair.select("pair_id", "caption", "first.*").orderBy("pair_id", "caption").coalesce(1)
+
+
 def found_in(what: Sought, counted: pa.Table) -> pa.Table:
     """The evaluation captions that the corpus holds: rows of FOUND, in their own order."""
     by_place = {row["place"]: row for row in counted.to_pylist()}
