@@ -11,13 +11,14 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from PIL import Image
+from matplotlib.ticker import MaxNLocator
 
 from jobs.run import Run
+from pipeline.decoding import decode
 from pipeline.fingerprint import read_image
 
 _INK, _ACCENT, _PALE = "#22303c", "#1f77b4", "#b9d3e8"
-_BETWEEN = "#e0a458"
+_BETWEEN, _BAD = "#e0a458", "#c0392b"
 _STYLE: Any = {
     "axes.edgecolor": _INK,
     "axes.spines.right": False,
@@ -83,7 +84,7 @@ def coverage(steps: Mapping[str, npt.NDArray[np.int64]], cap: int) -> str:
             ranks = np.unique(np.geomspace(1, max(len(curve), 1), _CURVE_POINTS).astype(np.int64))
             ranks = ranks[: len(curve)]
             axes.plot(ranks, curve[ranks - 1], label=label, color=colour, linewidth=2)
-        axes.axhline(cap, color="#c0392b", linewidth=1, linestyle="--", label=f"cap {cap:,}")
+        axes.axhline(cap, color=_BAD, linewidth=1, linestyle="--", label=f"cap {cap:,}")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("query, by rank")
@@ -121,12 +122,37 @@ def curve(steps: Sequence[int], values: Sequence[float], *, label: str) -> str:
         return _svg(figure)
 
 
+class Curve(NamedTuple):
+    """Images within each distance, and how many of them chance would bring."""
+
+    name: str
+    distances: Sequence[int]
+    images: Sequence[int]
+    by_chance: Sequence[float]
+
+
+def threshold_curves(curves: Sequence[Curve], thresholds: Mapping[str, int]) -> str:
+    """Curves over the distance side by side, and by its name the threshold of some."""
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8.5, 2.5))
+        for place, curve in enumerate(curves, 1):
+            axes = figure.add_subplot(1, len(curves), place)
+            axes.step(curve.distances, curve.images, _ACCENT, where="post", label="found")
+            axes.plot(curve.distances, curve.by_chance, color=_BETWEEN, label="by chance")
+            if curve.name in thresholds:
+                axes.axvline(thresholds[curve.name], color=_BAD, linewidth=1, linestyle="--")
+            axes.set_xlabel(f"{curve.name} bits that differ, at most")
+            axes.set_ylabel("images")
+            axes.set_ylim(0, max(1, *curve.images) * 1.1)
+            axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.legend(frameon=False, fontsize=8)
+        return _svg(figure)
+
+
 def thumbnail(body: bytes, side: int = 128) -> str | None:
     """An image, shrunk, as a data address; None where it cannot be decoded."""
-    try:
-        with Image.open(io.BytesIO(body)) as image:
-            small = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    small = decode(body)
+    if small is None:
         return None
     small.thumbnail((side, side))
     stream = io.BytesIO()

@@ -32,3 +32,6 @@ class Subject:
     """Thumbnails and captions of images of the corpus, by `pair_id`."""
     eval_ids: Callable[[str], pa.Array]
     """The names of all images of an evaluation set: what predictions are told of."""
+    take_decisions: str = ""
+    """The command that takes a decisions file, put for `FILE`, into the corpus; empty where none
+    does."""

@@ -227,6 +227,7 @@ AUDIT = pa.schema(
     [
         *OVERLAPS,
         _field("removed", pa.bool_(), "true when dedup took the pair out", nullable=False),
+        _field("decided", pa.string(), "hand or threshold: who decided it; null: the cascade"),
     ]
 )
 

@@ -4,7 +4,8 @@ import pyarrow as pa
 import pytest
 from scipy.stats import beta
 
-from pipeline.audit import EvalCount, mark_removed, summary
+from pipeline import decisions
+from pipeline.audit import EvalCount, marked, summary
 from pipeline.intervals import interval
 from pipeline.schemas import OVERLAPS
 from pipeline.settings import AuditSettings, DedupSettings
@@ -24,7 +25,8 @@ def test_a_set_is_told_by_its_images_and_what_is_left_in_the_shards() -> None:
         ("p2", "set", "e1", "original", 7, 90, None, "candidate"),
     ]
     overlaps = pa.table(list(map(list, zip(*rows, strict=True))), schema=OVERLAPS)
-    audited = mark_removed(overlaps, {"p0"})
+    none = decisions.Decisions("", {}, {})
+    audited = marked(decisions.apply(overlaps, none).rows, {"p0"})
     counts = {
         "set": EvalCount(images=10, hashes=20, flat=1, small=0),
         "clean": EvalCount(images=5, hashes=5, flat=5, small=0),
@@ -32,5 +34,5 @@ def test_a_set_is_told_by_its_images_and_what_is_left_in_the_shards() -> None:
     clean, line = summary(audited, counts, 100, {"p1", "p9"}, AuditSettings(), DedupSettings())
     assert (line.overlapping, line.ratio, line.candidates) == (1, 0.1, 1)
     assert (line.removed_pairs, line.leaked_pairs, line.undecidable) == (1, 1, 1)
-    assert [point["images"] for point in line.curve] == [1, 1, 1, 1, 1, 1, 1, 2, 2]
+    assert [point.images for point in line.curve] == [1, 1, 1, 1, 1, 1, 1, 2, 2]
     assert clean.overlapping == 0
