@@ -61,7 +61,7 @@ def write_audit(
     rows = audit.marked(applied.rows, subject.removed)
     lines = audit.summary(rows, subject.counts, subject.images, subject.kept, settings, dedup)
     told = {
-        "corpus": {"name": subject.name, "images": subject.images},
+        "corpus": {"name": subject.name, "images": subject.images, "scan": subject.scan},
         "sets": audit.as_json(lines),
         "over_sets": audit.over_sets(lines),
         "clip": measured.CLIP,

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
@@ -35,3 +36,5 @@ class Subject:
     take_decisions: str = ""
     """The command that takes a decisions file, put for `FILE`, into the corpus; empty where none
     does."""
+    scan: dict[str, Any] | None = None
+    """What was counted while somebody else's shards were read; None for a run."""

@@ -250,10 +250,9 @@ def _of_set(
         "without_tokens": sum(n == 0 for n in lengths),
         "by_length": by_length,
     }
-    if images:
-        of_images = {row["image"] for row in equal} - {None}
-        told["images"] = _share(len(of_images), len(images), confidence, "images")
-    return told | {"examples": _examples(equal)}
+    of_images = {row["image"] for row in equal} - {None}
+    shown = _share(len(of_images), len(images), confidence, "images") if images else None
+    return told | {"images": shown, "examples": _examples(equal)}
 
 
 def _is_within(length: int, low: int, high: int | None) -> bool:

@@ -21,12 +21,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image, UnidentifiedImageError
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
 
 from pipeline.captions import of_sample, parted, suffix_of
 from pipeline.decoding import MAX_PIXELS, decode
 from pipeline.hashes import of_image
 from pipeline.members import Damage, Member, members
-from pipeline.schemas import SCANNED
+from pipeline.schemas import FINGERPRINTS, SCANNED
 
 IMAGES = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")
 """Suffixes of members that are images."""
@@ -162,8 +163,8 @@ def _why_not(data: bytes) -> str:
 # -- a task for each shard -----------------------------------------------------------------
 
 
-def scan(spark: SparkSession, shards: Sequence[Shard]) -> DataFrame:
-    """Scan every shard, a task each: its name, and why it could not be read, if so."""
+def failures(spark: SparkSession, shards: Sequence[Shard]) -> list[tuple[str, str]]:
+    """Scan every shard, a task each; the names of those that cannot be read, and why."""
     todo = [(number, *shard) for number, shard in enumerate(shards)]
     rows = spark.createDataFrame(todo, "number int, name string, path string, file string")
 
@@ -180,7 +181,21 @@ def scan(spark: SparkSession, shards: Sequence[Shard]) -> DataFrame:
 
     # Spark maps an id to the partition of that number: one task, one shard.
     tasks = rows.repartitionById(max(1, len(todo)), "number")
-    return tasks.mapInArrow(scan_batches, "name string, error string")
+    told = tasks.mapInArrow(scan_batches, "name string, error string").collect()
+    return sorted((row["name"], row["error"]) for row in told if row["error"] is not None)
+
+
+def fingerprints(scanned: DataFrame) -> DataFrame:
+    """The scanned images that were hashed, as the corpus of schemas.FINGERPRINTS."""
+    made = {"id": F.col("pair_id"), "source": F.lit("corpus"), "variant": F.lit("original")}
+    made["look"] = F.lit(None).cast("binary")
+    columns = [made.get(name, F.col(name)).alias(name) for name in FINGERPRINTS.names]
+    return scanned.where(F.col("dropped_for").isNull()).select(*columns)
+
+
+def whole(evaluation: DataFrame) -> DataFrame:
+    """The fingerprints of evaluation images that could be hashed."""
+    return evaluation.where(F.col("dropped_for").isNull()).select(*FINGERPRINTS.names)
 
 
 def write(shard: Shard) -> Told:
