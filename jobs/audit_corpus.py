@@ -33,6 +33,7 @@ from jobs.stamps import digest, stamp
 from jobs.subject import EvalCount, Subject
 from pipeline import caption_tables, dedup, fingerprint, scan, tars
 from pipeline.audit import SMALL_SIDE
+from pipeline.decisions import read as read_decisions
 from pipeline.errors import BadInput
 from pipeline.schemas import OVERLAPS, SCANNED
 from pipeline.settings import Settings
@@ -72,8 +73,13 @@ def _settings(
     if others:
         progress.say(f"{evals}: [{'], ['.join(others)}] do not matter to an audit of a corpus")
     changes: dict[str, Any] = {}
+    # Before hours of reading, and not behind them.
     if decisions is not None:
+        read_decisions(decisions)
         changes["decisions"] = str(decisions.absolute())
+    missing = [str(path) for path in predictions if not path.is_file()]
+    if missing:
+        raise BadInput(f"--predictions: {missing[0]} does not exist: name another file")
     if predictions:
         changes["predictions"] = [str(path.absolute()) for path in predictions]
     return settings.model_copy(update={"audit": settings.audit.model_copy(update=changes)})
