@@ -133,6 +133,7 @@ def _told_of_predictions(
         answers[model, name] = np.array(list(right.values()), np.bool_), overlaps
         if len(right) < len(names[name]):
             missing.append({"model": model, "set": name, "images": len(names[name]) - len(right)})
+    told = shift.shifts(answers, settings)
     return {
         "files": list(settings.predictions),
         "trained_on": settings.trained_on,
@@ -142,7 +143,8 @@ def _told_of_predictions(
             for why, count in sorted(read.refused.items())
         ],
         "missing": missing,
-        "shifts": [asdict(shift) for shift in shift.shifts(answers, settings)],
+        **shift.over_all(told, measured.CLIP["shifted_by"]),
+        "shifts": [asdict(line) for line in told],
     }
 
 

@@ -134,7 +134,7 @@ class Curve(NamedTuple):
 def threshold_curves(curves: Sequence[Curve], thresholds: Mapping[str, int]) -> str:
     """Curves over the distance side by side, and by its name the threshold of some."""
     with mpl.rc_context(_STYLE):
-        figure = Figure(figsize=(8.5, 2.5))
+        figure = Figure(figsize=(10.5, 2.4))
         for place, curve in enumerate(curves, 1):
             axes = figure.add_subplot(1, len(curves), place)
             axes.step(curve.distances, curve.images, _ACCENT, where="post", label="found")

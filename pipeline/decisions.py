@@ -132,7 +132,7 @@ def _decide(
     """The verdict of each row, who decided it, and the decided pairs that were found."""
     verdicts = np.array(rows.column("verdict").to_pylist(), dtype=object)
     decided = np.full(rows.num_rows, None, dtype=object)
-    distances = rows.column("pdq_distance").to_numpy(zero_copy_only=False) if len(verdicts) else []
+    distances = np.array(rows.column("pdq_distance").to_pylist(), np.int64)
     # A flat image's hash says nothing, however near it is: only a person decides it, by hand.
     has_hash = verdicts != "undecidable"
     for name, most in decisions.thresholds.items():

@@ -117,7 +117,7 @@
     cards.forEach(drawCard);
     document.querySelectorAll("section[data-set]").forEach(drawSet);
     document.getElementById("count").textContent =
-      `${verdicts.size} pairs and ${thresholds.size} thresholds decided`;
+      `decided: pairs ${verdicts.size}, thresholds ${thresholds.size}`;
   }
 
   function decide(card, isSame) {

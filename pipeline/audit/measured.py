@@ -1,6 +1,7 @@
 """Measured: what hashes find and what they take for the same, and what CLIP found. Not settings."""
 
 from dataclasses import dataclass
+from typing import Any
 
 PHASH_CHANCE = {0: 1e-10, 2: 2.3e-9, 4: 2.7e-8, 8: 9.8e-7}
 """Chance that two unrelated images come within so many bits of pHash, for one comparison. Measured
@@ -52,7 +53,7 @@ RECALL = (
     Recall("flipped", None, 0.11, 1.0, phash_8_is_most=True),
 )
 
-CLIP = {
+CLIP: dict[str, Any] = {
     "sets": 35,
     "median_overlap": 0.022,
     "mean_overlap": 0.032,

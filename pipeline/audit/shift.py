@@ -67,6 +67,18 @@ def shifts(
     return [_judged(shift, settings.significance / max(1, tests), settings) for shift in described]
 
 
+def over_all(told: list[Shift], moved_by: float) -> dict[str, int]:
+    """How often accuracy moved, and what the tests found: what CLIP tells of its sets."""
+    moved = [s.all_minus_clean for s in told if s.all_minus_clean is not None]
+    return {
+        "compared": len(moved),
+        "shifted": sum(abs(by) > moved_by for by in moved),
+        "tests": sum(s.p_value is not None for s in told),
+        "significant": sum(s.is_significant for s in told),
+        "not_testable": sum(s.p_value is not None and not s.is_testable for s in told),
+    }
+
+
 def needed(trials: int, null: float, level: float) -> int:
     """The fewest successes that are significant; trials + 1 where none are."""
     if null >= 1.0:

@@ -244,7 +244,7 @@ def test_decisions_outlive_a_reload_and_can_be_taken_back(
     _slide(page, "cars", 20)
     page.reload()
     assert _card(page, "p2").locator(".verdict").inner_text() == "overlap, by hand"
-    assert page.locator("#count").inner_text() == "1 pairs and 1 thresholds decided"
+    assert page.locator("#count").inner_text() == "decided: pairs 1, thresholds 1"
     _card(page, "p2").get_by_role("button", name="Accept").click()
     page.locator("#set-cars").get_by_role("button", name="Leave it to the cascade").click()
     assert _exported(page, tmp_path / "none.json")["pairs"] == []
