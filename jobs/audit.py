@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
-from jobs import pictures
+from jobs import audit_captions, pictures
 from jobs.audit_page import write_page
 from jobs.ledger import Ledger
 from jobs.run import Run
@@ -36,8 +36,9 @@ class Audited:
 
 
 def main(run: Run) -> None:
-    subject = _of_run(run)
-    audited = write_audit(run.begin("audit"), subject, run.settings.audit, run.settings.dedup)
+    subject, folder, settings = _of_run(run), run.begin("audit"), run.settings
+    captions = audit_captions.of_run(run, folder)
+    audited = write_audit(folder, subject, settings.audit, settings.dedup, captions)
     sets = audited.summary["sets"]
     notes = {told["evalset"]: f"{told['overlapping']} of {told['images']}" for told in sets}
     run.finish("audit", Ledger(run.rows("overlaps"), audited.rows.num_rows, notes=notes))

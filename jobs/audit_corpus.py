@@ -8,7 +8,6 @@ so that an interrupted audit goes on and another one with other decisions is qui
 """
 
 import csv
-import json
 import shutil
 import tomllib
 from collections import Counter
@@ -107,7 +106,8 @@ class _Audit:
         staged.mkdir()
         try:
             audit, cascade = self._settings.audit, self._settings.dedup
-            audited = write_audit(staged, subject, audit, cascade, self._told(captions)["sets"])
+            sets = [] if captions is None else audit_captions.told(captions)
+            audited = write_audit(staged, subject, audit, cascade, sets)
             (staged / "removed.csv").unlink()  # from this corpus nothing was removed yet
             _write_to_remove(staged / "to_remove.csv", audited.rows)
             if captions is not None:
@@ -200,7 +200,7 @@ class _Audit:
     def _captions(self) -> Path | None:
         """The caption overlap; None where no evaluation set has captions."""
         wanted = audit_captions.of_evaluation(self._settings.evalsets)
-        if not wanted:
+        if not wanted.captions:
             if self._corpus.tables:
                 raise BadInput(
                     "--corpus names tables, of which captions alone are audited, and no set of "
@@ -217,12 +217,6 @@ class _Audit:
 
         confidence = self._settings.audit.confidence
         return self._once("captions", [self._corpus_is(), wanted, confidence], make)
-
-    def _told(self, captions: Path | None) -> dict[str, Any]:
-        if captions is None:
-            return {"sets": []}
-        told: dict[str, Any] = json.loads((captions / audit_captions.TOLD).read_text())
-        return told
 
     # -- what is told of it ----------------------------------------------------------------
 
