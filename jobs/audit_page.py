@@ -27,6 +27,7 @@ _PDQ_BITS = 256
 _BIN = 8
 """Bits of PDQ: pairs are shown from every bin of this width."""
 
+_POINT = ("distance", "images", "expected_by_chance")
 _LIVE = ("pdq_distance", "before")
 
 Row = dict[str, Any]
@@ -130,11 +131,16 @@ def _originals(evalset: EvalSet, names: set[str]) -> dict[str, str | None]:
 def _curve(line: dict[str, Any], dedup: DedupSettings) -> str | None:
     if not line["curve"][-1]["images"]:
         return None
-    curves = []
-    for name, points in (("pHash", line["curve"]), ("PDQ", line["pdq_curve"])):
-        columns = zip(*[point.values() for point in points], strict=True)
-        curves.append(pictures.Curve(name, *columns))
-    return pictures.threshold_curves(curves, {"PDQ": dedup.pdq_distance})
+    phash, pdq = (
+        [[point[column] for point in line[name]] for column in _POINT]
+        for name in ("curve", "pdq_curve")
+    )
+    return pictures.threshold_curves(
+        [
+            pictures.Curve("pHash", phash[0], phash[1], phash[2], threshold=None),
+            pictures.Curve("PDQ", pdq[0], pdq[1], pdq[2], threshold=dedup.pdq_distance),
+        ]
+    )
 
 
 # -- what the page counts while its reader decides -----------------------------------------

@@ -20,7 +20,7 @@ from pipeline.errors import BadInput
 
 FORMAT = "webimagetext decisions 1"
 BY_THRESHOLD, BY_HAND = "threshold", "hand"
-_MAX_BYTES = 256 * 1024 * 1024
+_MAX_BYTES = 64 * 1024 * 1024
 
 _Name = Annotated[str, msgspec.Meta(max_length=4096)]
 Key = tuple[str, str, str]
@@ -74,10 +74,11 @@ def read(path: str | Path) -> Decisions:
     """The decisions in a file. Raises BadInput, which names the file and what is wrong."""
     remedy = "export it once more from the audit's report.html"
     try:
-        size = Path(path).stat().st_size
-        if size > _MAX_BYTES:
-            raise BadInput(f"{path}: {size:,} bytes are too many for a decisions file: {remedy}")
-        told = msgspec.json.decode(Path(path).read_bytes(), type=_File)
+        with Path(path).open("rb") as stream:
+            body = stream.read(_MAX_BYTES + 1)
+        if len(body) > _MAX_BYTES:
+            raise BadInput(f"{path}: over {_MAX_BYTES:,} bytes are no decisions file: {remedy}")
+        told = msgspec.json.decode(body, type=_File)
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}): name a decisions file") from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
