@@ -212,7 +212,7 @@ class _Audit:
             tables = self._corpus.tables
             corpus = caption_tables.of_tables(self._spark, tables) if tables else self._scanned
             if not tables:
-                corpus = corpus.select("pair_id", "caption")
+                corpus = corpus.where("caption IS NOT NULL").select("pair_id", "caption")
             audit_captions.look_for(wanted, corpus, folder, self._settings.audit.confidence)
 
         confidence = self._settings.audit.confidence
