@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pyarrow.parquet as pq
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
-from PIL import Image
 
 from jobs.run import Run
+from pipeline.decoding import decode
 from pipeline.fingerprint import read_image
 
 _INK, _ACCENT, _PALE = "#22303c", "#1f77b4", "#b9d3e8"
-_BETWEEN = "#e0a458"
+_BETWEEN, _BAD = "#e0a458", "#c0392b"
 _STYLE: Any = {
     "axes.edgecolor": _INK,
     "axes.spines.right": False,
@@ -83,7 +83,7 @@ def coverage(steps: Mapping[str, npt.NDArray[np.int64]], cap: int) -> str:
             ranks = np.unique(np.geomspace(1, max(len(curve), 1), _CURVE_POINTS).astype(np.int64))
             ranks = ranks[: len(curve)]
             axes.plot(ranks, curve[ranks - 1], label=label, color=colour, linewidth=2)
-        axes.axhline(cap, color="#c0392b", linewidth=1, linestyle="--", label=f"cap {cap:,}")
+        axes.axhline(cap, color=_BAD, linewidth=1, linestyle="--", label=f"cap {cap:,}")
         axes.set_xscale("log")
         axes.set_yscale("log")
         axes.set_xlabel("query, by rank")
@@ -121,12 +121,70 @@ def curve(steps: Sequence[int], values: Sequence[float], *, label: str) -> str:
         return _svg(figure)
 
 
+class Curve(NamedTuple):
+    """Images within each distance, and how many of them chance would bring."""
+
+    name: str
+    distances: Sequence[int]
+    images: Sequence[int]
+    by_chance: Sequence[float]
+    threshold: int | None
+
+
+_WIDE, _HIGH, _LEFT, _TOP, _BOTTOM = 520, 170, 44, 22, 34
+
+
+def threshold_curves(curves: Sequence[Curve]) -> str:
+    """Curves over the distance, side by side. By hand: a page has hundreds, and matplotlib takes
+    a quarter of a second for each."""
+    panels = [_panel(curve, place * _WIDE) for place, curve in enumerate(curves)]
+    box = f"0 0 {_WIDE * len(curves)} {_HIGH}"
+    style = f'font-size="11" fill="{_INK}" style="width:100%"'
+    return f'<svg viewBox="{box}" role="img" {style}>{"".join(panels)}</svg>'
+
+
+def _panel(curve: Curve, left: int) -> str:
+    most = max(1, *curve.images)
+    last = max(1, curve.distances[-1])
+    wide, high = _WIDE - _LEFT - 20, _HIGH - _TOP - _BOTTOM
+
+    def x(distance: float) -> float:
+        return left + _LEFT + round(wide * min(distance, last) / last, 1)
+
+    def y(images: float) -> float:
+        return _TOP + round(high * (1 - min(images, most) / most), 1)
+
+    points = list(zip(curve.distances, curve.images, strict=True))
+    steps = [f"M{x(0)} {y(points[0][1])}", *(f"H{x(at)}V{y(count)}" for at, count in points)]
+    chance = zip(curve.distances, curve.by_chance, strict=True)
+    line = "M" + "L".join(f"{x(at)} {y(count)}" for at, count in chance)
+    parts = [
+        f'<path d="M{x(0)} {_TOP}V{y(0)}H{x(last)}" fill="none" stroke="{_INK}"/>',
+        f'<path d="{"".join(steps)}" fill="none" stroke="{_ACCENT}" stroke-width="2"/>',
+        f'<path d="{line}" fill="none" stroke="{_BETWEEN}" stroke-width="2"/>',
+        *(
+            f'<text x="{x(0) - 6}" y="{y(count) + 4}" text-anchor="end">{count:,}</text>'
+            for count in (0, most)
+        ),
+        *(
+            f'<text x="{x(at)}" y="{_HIGH - 20}" text-anchor="middle">{at}</text>'
+            for at in range(0, last + 1, max(1, last // 8))
+        ),
+        f'<text x="{left + _LEFT + wide / 2}" y="{_HIGH - 4}" text-anchor="middle">'
+        f"{curve.name}: bits that differ, at most</text>",
+        f'<text x="{x(0)}" y="12">images <tspan fill="{_ACCENT}">found</tspan> and expected '
+        f'<tspan fill="{_BETWEEN}">by chance</tspan></text>',
+    ]
+    if curve.threshold is not None:
+        path = f"M{x(curve.threshold)} {_TOP}V{y(0)}"
+        parts.append(f'<path d="{path}" stroke="{_BAD}" stroke-dasharray="4 3"/>')
+    return "".join(parts)
+
+
 def thumbnail(body: bytes, side: int = 128) -> str | None:
     """An image, shrunk, as a data address; None where it cannot be decoded."""
-    try:
-        with Image.open(io.BytesIO(body)) as image:
-            small = image.convert("RGB")
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
+    small = decode(body)
+    if small is None:
         return None
     small.thumbnail((side, side))
     stream = io.BytesIO()

@@ -2,24 +2,15 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 
 from jobs.pictures import Downloaded
+from pipeline.audit import EvalCount
 from pipeline.settings import EvalSet
 
-
-@dataclass(frozen=True)
-class EvalCount:
-    """How many images of an evaluation set were looked for."""
-
-    images: int
-    hashes: int
-    """With every variant."""
-    flat: int
-    """Images that are too flat for hashes."""
-    small: int
-    """Images whose shorter side has at most 32 pixels."""
+__all__ = ["EvalCount", "Subject"]
 
 
 @dataclass(frozen=True)
@@ -40,3 +31,10 @@ class Subject:
     """The `pair_id` of those overlaps that the shards still hold."""
     pictures: Callable[[list[str]], dict[str, Downloaded]]
     """Thumbnails and captions of images of the corpus, by `pair_id`."""
+    eval_ids: Callable[[str], pa.Array]
+    """The names of all images of an evaluation set: what predictions are told of."""
+    take_decisions: str = ""
+    """The command that takes a decisions file, put for `FILE`, into the corpus; empty where none
+    does."""
+    scan: dict[str, Any] | None = None
+    """What was counted while somebody else's shards were read; None for a run."""

@@ -101,6 +101,12 @@ def _evalset_paths(settings: Settings) -> list[str]:
     return [evalset.path for evalset in settings.evalsets]
 
 
+def _audit_sources(settings: Settings) -> list[str]:
+    captions = [s.captions for s in settings.evalsets if s.captions is not None]
+    decisions = [] if settings.audit.decisions is None else [settings.audit.decisions]
+    return [*_evalset_paths(settings), *captions, *decisions, *settings.audit.predictions]
+
+
 def _derive_sources(settings: Settings) -> list[str]:
     derive = settings.derive
     wordnet = [] if derive.wordnet is None else [derive.wordnet]
@@ -172,7 +178,7 @@ STAGES = (
         ("images", "fingerprints", "overlaps", "dropped", "shards"),
         ("audit",),
         ("audit", "dedup", "evalsets"),
-        _evalset_paths,
+        _audit_sources,
     ),
     Stage("train", "jobs.train", ("shards",), ("checkpoints",), ("train",), _vocabulary),
     Stage(

@@ -158,6 +158,24 @@ FINGERPRINTS = pa.schema(
     ]
 )
 
+SCANNED = pa.schema(
+    [
+        _field("pair_id", pa.string(), "shard/key of somebody else's WebDataset", nullable=False),
+        _field("path", pa.string(), "the tar", nullable=False),
+        _field("offset", pa.int64(), "where the image's bytes begin in it", nullable=False),
+        _field("bytes", pa.int64(), "how many they are", nullable=False),
+        _field("caption", pa.string(), "of the sample's txt or json; several stand on lines"),
+        _PHASH,
+        _PDQ,
+        _QUALITY,
+        _SHA256,
+        _PIXELS,
+        _field("side", pa.int32(), "pixels of the shorter side"),
+        _field("dropped_for", pa.string(), "why it has no hashes"),
+    ]
+)
+"""The images of a WebDataset that somebody else made: no table of a run."""
+
 OVERLAPS = pa.schema(
     [
         _PAIR_ID,
@@ -209,6 +227,7 @@ AUDIT = pa.schema(
     [
         *OVERLAPS,
         _field("removed", pa.bool_(), "true when dedup took the pair out", nullable=False),
+        _field("decided", pa.string(), "hand or threshold: who decided it; null: the cascade"),
     ]
 )
 

@@ -6,6 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
+from pipeline.intervals import interval
+
 Right = npt.NDArray[np.bool_]
 
 _CONFIDENCE = 0.95
@@ -16,13 +18,8 @@ def accuracy(right_N: Right) -> dict[str, Any]:
     right, images = int(right_N.sum()), len(right_N)
     if not images:
         return {"images": 0, "accuracy": None, "low": None, "high": None}
-    interval = binomtest(right, images).proportion_ci(_CONFIDENCE, method="wilson")
-    return {
-        "images": images,
-        "accuracy": right / images,
-        "low": float(interval.low),
-        "high": float(interval.high),
-    }
+    low, high = interval(right, images, _CONFIDENCE, "wilson")
+    return {"images": images, "accuracy": right / images, "low": low, "high": high}
 
 
 def mean_per_class_recall(predicted: list[str], labels: list[str]) -> float:

@@ -150,3 +150,19 @@ class AuditSettings(Closed):
     """Of the Clopper-Pearson intervals. CLIP, section 5."""
     max_thumbnails: int = Field(default=24, ge=0)
     """Pairs of pictures shown for each eval set."""
+    page_thumbnails: int = Field(default=1500, ge=0)
+    """Pairs shown on the whole page, shared by the sets with overlaps: it stays a page."""
+    decisions: str | None = None
+    """A file of decisions that the page exported: thresholds of sets and single pairs, laid over
+    the verdicts."""
+    predictions: list[str] = []
+    """Files of what models answered for eval images: .csv, .jsonl or .parquet."""
+    trained_on: Literal["downloaded", "shards"] = "downloaded"
+    """With predictions: an image overlaps when it was found in what was downloaded, or when the
+    shards still hold it, which a model trained on them saw."""
+    significance: float = Field(default=0.05, gt=0.0, lt=1.0)
+    """Shared by all tests (Bonferroni). CLIP, section 5."""
+    power: float = Field(default=0.8, gt=0.0, lt=1.0)
+    """Chance with which the smallest gain in accuracy that is told of is found."""
+    gain: float = Field(default=0.05, gt=0.0, lt=1.0)
+    """In accuracy on overlapping images: the chance to find it is told."""

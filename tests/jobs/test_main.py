@@ -78,14 +78,41 @@ def test_the_doctor_names_what_is_there() -> None:
         assert name in told
 
 
+_FLAGS_OF_THEIR_OWN = {
+    "derive": {"--explain"},
+    "audit": {"--corpus", "--evals", "--out", "--decisions", "--predictions"},
+}
+
+
 def test_every_stage_has_its_verb_and_the_flags_are_few() -> None:
     commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
     for stage in STAGES:
-        flags = {flag for parameter in commands[stage.verb].params for flag in parameter.opts}
-        of_its_own = {"--explain"} if stage.verb == "derive" else set()
+        options = [p for p in commands[stage.verb].params if p.param_type_name == "option"]
+        flags = {flag for option in options for flag in option.opts}
+        of_its_own = _FLAGS_OF_THEIR_OWN.get(stage.verb, set())
         assert flags == {"--run", "--config", "--set", "--update", "--again"} | of_its_own
 
 
 def test_a_second_process_on_a_run_is_refused(tmp_path: Path) -> None:
     with alone(tmp_path), pytest.raises(RunIsBusy, match="another `wit`"), alone(tmp_path):
         pass
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ((), "name what is audited"),
+        (("--corpus", "a.tar"), "--corpus needs --evals"),
+        (("--corpus", "a.tar", "--run", "r"), "--corpus is audited without a run"),
+        (("--corpus", "a.tar", "--evals", "e.toml", "--again"), "leave out --run"),
+        (("--run", "r", "--evals", "e.toml"), "go with --corpus"),
+        (("--run", "r", "b.tar"), "go with --corpus"),
+    ],
+)
+def test_what_an_audit_cannot_do_at_a_time_is_told(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    told: str,
+) -> None:
+    assert told in _told(capsys, monkeypatch, "audit", *words)

@@ -1,0 +1,108 @@
+"""Audit captions: the captions of evaluation sets, looked for among those of a corpus.
+
+reads   captions of the evaluation sets, captions of the corpus
+writes  captions.parquet, caption_pairs.parquet, captions.json
+"""
+
+import json
+import shutil
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pyarrow.parquet as pq
+from pyspark.sql import DataFrame
+
+from jobs.counting import counted
+from jobs.run import Run
+from pipeline import caption_overlap, captions
+from pipeline.caption_overlap import EvalCaption
+from pipeline.caption_tables import REASONS
+from pipeline.errors import BadInput
+from pipeline.settings import EvalSet
+
+FOUND, PAIRS, TOLD = "captions.parquet", "caption_pairs.parquet", "captions.json"
+
+
+def of_run(run: Run, folder: Path) -> list[dict[str, Any]]:
+    """What the shards of a run hold of evaluation captions, one for each set that has some."""
+    wanted = of_evaluation(run.settings.evalsets)
+    if not wanted.captions:
+        return []
+    # Its name keeps it apart from the rows of the table `audit`.
+    place = folder / "_captions"
+    place.mkdir()
+    corpus = run.read("shards").select("pair_id", "caption")
+    with run.progress.watch(run.spark, "captions"):
+        look_for(wanted, corpus, place, run.settings.audit.confidence)
+    return told(place)
+
+
+def told(folder: Path) -> list[dict[str, Any]]:
+    """What `look_for` tells of each set."""
+    found: list[dict[str, Any]] = json.loads((folder / TOLD).read_text(encoding="utf-8"))
+    return found
+
+
+class Wanted(NamedTuple):
+    """The captions of evaluation sets."""
+
+    captions: list[EvalCaption]
+    unread: dict[str, dict[str, int]]
+    """By set: what of its captions could not be read, by reason."""
+
+
+def of_evaluation(sets: list[EvalSet]) -> Wanted:
+    """The captions of evaluation sets: of their tables, or of their own tars."""
+    found, unread = [], dict[str, dict[str, int]]()
+    for evalset in sets:
+        counts = Counter[str]()
+        for file in _files(evalset):
+            for caption in captions.read(file, counts):
+                found.append(EvalCaption(evalset.name, caption.id, caption.image, caption.text))
+        unread[evalset.name] = dict(sorted(counts.items()))
+    return Wanted(found, unread)
+
+
+def _files(evalset: EvalSet) -> list[Path]:
+    path = Path(evalset.path if evalset.captions is None else evalset.captions)
+    if evalset.captions is None:
+        inside = sorted(path.rglob("*")) if path.is_dir() else [path]
+        return [file for file in inside if captions.is_tar(file) and file.is_file()]
+    if path.is_dir():
+        inside = [f for f in sorted(path.rglob("*")) if captions.is_table(f) or captions.is_tar(f)]
+        return [file for file in inside if file.is_file()]
+    if not path.exists():
+        raise BadInput(
+            f"evalsets.{evalset.name}: {path} does not exist: correct `captions` in the settings"
+        )
+    return [path]
+
+
+def look_for(wanted: Wanted, corpus: DataFrame, folder: Path, confidence: float) -> None:
+    """Write into `folder` what of the wanted captions `corpus` (pair_id, caption) holds.
+
+    Rows with a reason in a further column `dropped_for` are counted and not searched.
+    """
+    what = caption_overlap.sought(wanted.captions)
+    spark = corpus.sparkSession
+    kept, count = counted(corpus, ["pair_id", "caption"], REASONS)
+    hits = folder / "_hits"
+    caption_overlap.hits(kept, what).write.mode("overwrite").parquet(str(hits))
+    rows = {reason: number for reason, number in count().items() if number}
+    found = spark.read.schema(caption_overlap.HITS_DDL).parquet(str(hits))
+    by_key = caption_overlap.counts(found).toArrow()
+    table = caption_overlap.found_in(what, by_key)
+    pq.write_table(table, folder / FOUND, compression="zstd")
+    pairs = folder / "_pairs"
+    caption_overlap.pairs(found, what).write.mode("overwrite").parquet(str(pairs))
+    (written,) = pairs.glob("*.parquet")
+    written.replace(folder / PAIRS)
+    for scratch in (hits, pairs):
+        shutil.rmtree(scratch)
+    of_corpus = {"corpus_captions": rows.pop("", 0), "unread_of_corpus": rows}
+    sets = [
+        {**told, **of_corpus, "unread": wanted.unread[told["name"]]}
+        for told in caption_overlap.summary(what, table, by_key, confidence)
+    ]
+    (folder / TOLD).write_text(json.dumps(sets, indent=1), encoding="utf-8")

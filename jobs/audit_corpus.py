@@ -1,0 +1,292 @@
+"""Audit corpus: which evaluation images and captions a corpus holds that somebody else made.
+
+reads   tars or tables of captions, evaluation sets
+writes  report.html, summary.json, overlaps.parquet, to_remove.csv, captions
+
+A folder of its own, and no run: what took long lies in `_work`, named by all that it depends on,
+so that an interrupted audit goes on and another one with other decisions is quick.
+"""
+
+import csv
+import shutil
+import tomllib
+from collections import Counter
+from collections.abc import Callable
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from jobs import audit_captions, audit_sources, load
+from jobs.audit import write_audit
+from jobs.audit_sources import Corpus
+from jobs.lock import alone
+from jobs.pictures import Downloaded, thumbnail
+from jobs.progress import Progress
+from jobs.run import spark_schema
+from jobs.stamps import digest, stamp
+from jobs.subject import EvalCount, Subject
+from pipeline import caption_tables, dedup, fingerprint, scan, tars
+from pipeline.audit import SMALL_SIDE
+from pipeline.decisions import read as read_decisions
+from pipeline.errors import BadInput
+from pipeline.schemas import OVERLAPS, SCANNED
+from pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from pyspark.sql import DataFrame, SparkSession
+
+_SECTIONS = ("evalsets", "fingerprint", "dedup", "audit", "spark")
+_EVAL_TASKS = 16
+
+
+def main(
+    named: list[str], evals: Path, out: Path, decisions: Path | None, predictions: list[Path]
+) -> None:
+    """Audit the corpus that is `named` against the evaluation sets of a settings file."""
+    progress = Progress()
+    settings = _settings(evals, decisions, predictions, progress)
+    if (out / "run.toml").exists():
+        raise BadInput(f"--out {out} is a run directory: name another, or audit it with --run")
+    corpus = audit_sources.corpus(named, out.absolute() / "_work" / "scanned")
+    try:
+        (out / "_work" / "scanned").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"--out {out} cannot be made ({error.strerror}): name another") from None
+    with alone(out):
+        _Audit(corpus, settings, out.absolute(), progress).write()
+    progress.say(f"report: {out / 'report.html'}")
+
+
+def _settings(
+    evals: Path, decisions: Path | None, predictions: list[Path], progress: Progress
+) -> Settings:
+    settings = load.load(evals, [])
+    if not settings.evalsets:
+        raise BadInput(f"--evals {evals}: no [[evalsets]]: name at least one there")
+    others = sorted(set(tomllib.loads(evals.read_text(encoding="utf-8"))) - set(_SECTIONS))
+    if others:
+        progress.say(f"{evals}: [{'], ['.join(others)}] do not matter to an audit of a corpus")
+    changes: dict[str, Any] = {}
+    # Before hours of reading, and not behind them.
+    if decisions is not None:
+        read_decisions(decisions)
+        changes["decisions"] = str(decisions.absolute())
+    missing = [str(path) for path in predictions if not path.is_file()]
+    if missing:
+        raise BadInput(f"--predictions: {missing[0]} does not exist: name another file")
+    if predictions:
+        changes["predictions"] = [str(path.absolute()) for path in predictions]
+    return settings.model_copy(update={"audit": settings.audit.model_copy(update=changes)})
+
+
+class _Audit:
+    """One corpus, one folder."""
+
+    def __init__(self, corpus: Corpus, settings: Settings, out: Path, progress: Progress) -> None:
+        self._corpus, self._settings = corpus, settings
+        self._out, self._work, self._progress = out, out / "_work", progress
+
+    @cached_property
+    def _spark(self) -> "SparkSession":
+        from jobs.spark import session
+
+        with self._progress.note("starting Spark"):
+            return session(self._settings.spark, self._work / "scratch")
+
+    def write(self) -> None:
+        told = self._scan() if self._corpus.shards else None
+        captions = self._captions()
+        subject = self._subject(told)
+        staged = self._work / f".report-{uuid4().hex}"
+        staged.mkdir()
+        try:
+            audit, cascade = self._settings.audit, self._settings.dedup
+            sets = [] if captions is None else audit_captions.told(captions)
+            audited = write_audit(staged, subject, audit, cascade, sets)
+            (staged / "removed.csv").unlink()  # from this corpus nothing was removed yet
+            _write_to_remove(staged / "to_remove.csv", audited.rows)
+            if captions is not None:
+                for file in (audit_captions.FOUND, audit_captions.PAIRS):
+                    shutil.copyfile(captions / file, staged / file)
+            for made in staged.iterdir():
+                place = self._out / made.name
+                if place.is_dir():
+                    shutil.rmtree(place)
+                made.replace(place)
+        finally:
+            shutil.rmtree(staged, ignore_errors=True)
+
+    # -- what takes long, each step once ---------------------------------------------------
+
+    def _once(self, name: str, of: Any, make: Callable[[Path], None]) -> Path:
+        """The folder that `make` filled, when it was made `of` the same before."""
+        folder = self._work / f"{name}.{digest(of)[:20]}"
+        if not folder.exists():
+            staged = self._work / f".{name}-{uuid4().hex}"
+            staged.mkdir()
+            try:
+                with self._progress.note(name):
+                    make(staged)
+                staged.replace(folder)
+            finally:
+                shutil.rmtree(staged, ignore_errors=True)
+        return folder
+
+    def _scan(self) -> scan.Told:
+        """The scans of all shards, those made that are missing."""
+        shards = self._corpus.shards
+        todo = [shard for shard in shards if not Path(shard.file).exists()]
+        done = f", {len(shards) - len(todo):,} of them before" if todo != shards else ""
+        self._progress.say(f"{len(shards):,} shards{done}")
+        if todo:
+            with self._progress.watch(self._spark, "shards"):
+                failed = scan.failures(self._spark, todo)
+            if failed:
+                name, error = failed[0]
+                raise BadInput(
+                    f"{len(failed):,} shards cannot be read, the first {name} ({error}): mend "
+                    "them or leave them out; the others are done and stay"
+                )
+        told = scan.Told()
+        for shard in shards:
+            told.add(scan.read_told(shard))
+        return told
+
+    @property
+    def _scanned(self) -> "DataFrame":
+        files = [shard.file for shard in self._corpus.shards]
+        return self._spark.read.schema(spark_schema(SCANNED)).parquet(*files)
+
+    def _evals_are(self) -> Any:
+        """What the evaluation sets are known by."""
+        sets = [(s.model_dump(mode="json"), stamp(s.path)) for s in self._settings.evalsets]
+        return [sets, self._settings.fingerprint.model_dump(mode="json")]
+
+    def _evaluation(self) -> Path:
+        """The fingerprints of the evaluation sets."""
+
+        def make(folder: Path) -> None:
+            settings = self._settings
+            tasks = min(settings.spark.partitions, _EVAL_TASKS)
+            rows = fingerprint.evaluation(
+                self._spark, settings.evalsets, settings.fingerprint, tasks=tasks
+            )
+            rows.write.parquet(str(folder / "rows"))
+
+        return self._once("evaluation", self._evals_are(), make) / "rows"
+
+    def _corpus_is(self) -> Any:
+        shards = [Path(shard.file).name for shard in self._corpus.shards]
+        return [shards, [(str(path), stamp(str(path))) for path in self._corpus.tables]]
+
+    def _overlaps(self, evaluation: Path) -> pa.Table:
+        """Every image of the corpus near an evaluation image, in the order of the names."""
+
+        def make(folder: Path) -> None:
+            known = self._spark.read.parquet(str(evaluation))
+            both = scan.fingerprints(self._scanned).unionByName(scan.whole(known))
+            found = dedup.overlaps(both, self._settings.dedup).toArrow()
+            names = [("pair_id", "ascending"), ("source", "ascending"), ("eval_id", "ascending")]
+            pq.write_table(found.cast(OVERLAPS).sort_by(names), folder / "overlaps.parquet")
+
+        of = [self._corpus_is(), self._evals_are(), self._settings.dedup.model_dump(mode="json")]
+        return pq.read_table(self._once("overlaps", of, make) / "overlaps.parquet")
+
+    def _captions(self) -> Path | None:
+        """The caption overlap; None where no evaluation set has captions."""
+        wanted = audit_captions.of_evaluation(self._settings.evalsets)
+        if not wanted.captions:
+            if self._corpus.tables:
+                raise BadInput(
+                    "--corpus names tables, of which captions alone are audited, and no set of "
+                    "--evals has any: name them there with `captions = ...`"
+                )
+            return None
+
+        def make(folder: Path) -> None:
+            tables = self._corpus.tables
+            corpus = caption_tables.of_tables(self._spark, tables) if tables else self._scanned
+            if not tables:
+                corpus = corpus.where("caption IS NOT NULL").select("pair_id", "caption")
+            audit_captions.look_for(wanted, corpus, folder, self._settings.audit.confidence)
+
+        confidence = self._settings.audit.confidence
+        return self._once("captions", [self._corpus_is(), wanted, confidence], make)
+
+    # -- what is told of it ----------------------------------------------------------------
+
+    def _subject(self, told: scan.Told | None) -> Subject:
+        name = Path(self._corpus.name).name or self._corpus.name
+        if told is None:
+            return Subject(
+                name, 0, [], {}, OVERLAPS.empty_table(), set(), set(), self._pictures, _no_ids
+            )
+        evaluation = self._evaluation()
+        overlaps = self._overlaps(evaluation)
+        known = pq.read_table(evaluation)
+        unread = known.filter(pc.is_valid(pc.field("dropped_for"))).column("source")
+        known = known.filter(pc.is_null(pc.field("dropped_for")))
+        return Subject(
+            name=name,
+            images=told.images,
+            evalsets=self._settings.evalsets,
+            counts={s.name: self._count(known, s.name) for s in self._settings.evalsets},
+            overlaps=overlaps,
+            removed=set(),
+            kept=set(overlaps.column("pair_id").to_pylist()),
+            pictures=self._pictures,
+            eval_ids=lambda source: _originals(known, source).column("id").combine_chunks(),
+            scan={
+                "shards": len(self._corpus.shards),
+                **told.as_json(),
+                "unread_of_sets": dict(sorted(Counter(unread.to_pylist()).items())),
+            },
+        )
+
+    def _count(self, known: pa.Table, source: str) -> EvalCount:
+        images = _originals(known, source)
+        is_flat = pc.less(images.column("quality"), self._settings.dedup.min_quality)
+        is_small = pc.less_equal(images.column("side"), SMALL_SIDE)
+        hashes = known.filter(pc.field("source") == source).num_rows
+        flat, small = (pc.sum(which).as_py() or 0 for which in (is_flat, is_small))
+        return EvalCount(images=images.num_rows, hashes=hashes, flat=flat, small=small)
+
+    def _pictures(self, pair_ids: list[str]) -> dict[str, Downloaded]:
+        by_name = {shard.name: shard.file for shard in self._corpus.shards}
+        wanted: dict[str, list[str]] = {}
+        for pair_id in pair_ids:
+            ends = [at for at, letter in enumerate(pair_id) if letter == "/"]
+            file = next(by_name[pair_id[:end]] for end in ends if pair_id[:end] in by_name)
+            wanted.setdefault(file, []).append(pair_id)
+        found: dict[str, Downloaded] = {}
+        columns = ["pair_id", "path", "offset", "bytes", "caption"]
+        for file, names in wanted.items():
+            rows = pq.read_table(file, columns=columns, filters=[("pair_id", "in", names)])
+            for row in rows.to_pylist():
+                body = tars.read(Path(row["path"]), row["offset"], row["bytes"])
+                found[row["pair_id"]] = Downloaded(thumbnail(body), row["caption"] or "")
+        return found
+
+
+def _originals(known: pa.Table, source: str) -> pa.Table:
+    is_of_set = (pc.field("source") == source) & (pc.field("variant") == "original")
+    return known.filter(is_of_set)
+
+
+def _no_ids(_: str) -> pa.Array:
+    return pa.array([], pa.string())
+
+
+def _write_to_remove(path: Path, rows: pa.Table) -> None:
+    """The pairs that overlap: what to leave out of this corpus."""
+    columns = ["pair_id", "source", "eval_id", "variant", "phash_distance", "pdq_distance"]
+    sure = rows.filter(pc.field("verdict") == "overlap").select(columns)
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([name.removesuffix("_distance") for name in columns])
+        writer.writerows(row.values() for row in sure.to_pylist())
