@@ -26,8 +26,8 @@ from pipeline import decoding, pdq, phash
 from pipeline.kernels import Bytes
 
 SIDE, PHOTOS, REPEATS, ROUNDS = 256, 60, 5, 9
-"""REPEATS: times that a photo is hashed in a row. Pixels that have just been decoded are in the cache,
-and those of sixty photos in turn are not."""
+"""REPEATS: times that a photo is hashed in a row. Pixels that have just been decoded are in the
+cache, and those of sixty photos in turn are not."""
 IMAGEHASH = f"imagehash {version('imagehash')}"
 PDQHASH = f"pdqhash {version('pdqhash')}"
 PUBLISHED_BITS = 16
