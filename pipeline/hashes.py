@@ -7,12 +7,11 @@ the digest of the pixels decides where an image is too flat for either.
 import hashlib
 from typing import NamedTuple
 
-import imagehash
 import numpy as np
 from PIL import Image
 
-from pipeline import pdq
-from pipeline.kernels import Bytes, kernel
+from pipeline import pdq, phash
+from pipeline.kernels import Bytes
 
 
 class Fingerprint(NamedTuple):
@@ -24,35 +23,20 @@ class Fingerprint(NamedTuple):
     pixels_sha256: str
 
 
-def of_image(image: Image.Image) -> Fingerprint:
-    """The fingerprint of an RGB image."""
-    return of_pixels(np.asarray(image))
+def of_image(image: Image.Image, *, fast: bool = False) -> Fingerprint:
+    """The fingerprint of an RGB image. See `of_pixels`."""
+    return of_pixels(np.asarray(image), fast=fast)
 
 
-def of_pixels(pixels: Bytes) -> Fingerprint:
-    """The fingerprint of rows and columns of red, green and blue."""
+def of_pixels(pixels: Bytes, *, fast: bool = False) -> Fingerprint:
+    """The fingerprint of `pixels`: rows, columns, and red, green and blue in 8 bits.
+
+    `fast` gives a pHash that may differ from imagehash's in a bit or two (`phash.phash_fast`).
+    """
     pixels = np.ascontiguousarray(pixels)
     height, width, _ = pixels.shape
-    # Pillow itself resizes: its filters' order is its own.
-    bits = imagehash.phash(Image.fromarray(_grey(pixels))).hash.flatten()
+    bits = phash.phash_fast(pixels) if fast else phash.phash(pixels)
     pdq_bits, quality = pdq.compute(pixels)
     digest = hashlib.sha256(f"{width}x{height}:".encode())
     digest.update(pixels.data)
-    return Fingerprint(
-        phash=int.from_bytes(np.packbits(bits).tobytes(), "big", signed=True),
-        pdq=pdq_bits,
-        quality=quality,
-        pixels_sha256=digest.hexdigest(),
-    )
-
-
-@kernel
-def _grey(pixels: Bytes) -> Bytes:
-    """As Pillow's conversion to L has it: ITU-R 601-2 in 16 bits."""
-    height, width, _ = pixels.shape
-    grey = np.empty((height, width), np.uint8)
-    for y in range(height):
-        for x in range(width):
-            red, green, blue = pixels[y, x, 0], pixels[y, x, 1], pixels[y, x, 2]
-            grey[y, x] = (red * 19595 + green * 38470 + blue * 7471 + 32768) >> 16
-    return grey
+    return Fingerprint(bits, pdq_bits, quality, digest.hexdigest())

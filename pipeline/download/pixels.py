@@ -9,25 +9,17 @@ import io
 from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
-from PIL.TiffImagePlugin import IMAGELENGTH, IMAGEWIDTH, TILELENGTH, TILEWIDTH, TiffImageFile
+from PIL import Image
 
-from pipeline import hashes
+from pipeline import decoding, hashes
 from pipeline.download import jpeg
-from pipeline.download.reasons import FetchError, describe, message
+from pipeline.download.reasons import FetchError, message
 from pipeline.download.shrink import CHANNELS, means, shrink, squares
+from pipeline.jpeg_head import Head
 from pipeline.kernels import Bytes
 from pipeline.settings import DownloadSettings
 
-_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-_HELD = {"WEBP": 3, "AVIF": 2}
-"""How many times their decoders hold a picture: the limit of pixels is one of memory."""
-_ORIENTATION = 0x0112
 _SWAPPED = (5, 6, 7, 8)
-_MIRRORED = (2, 4, 5, 7)
-_QUARTERS = {3: 2, 4: 2, 5: 1, 6: -1, 7: -1, 8: 1}
-"""Quarters of a turn to the left, after mirroring, for an orientation of EXIF."""
 _BAND = 64
 """Rows; in larger bands Pillow's pixels cost four times as much, in new pages of memory."""
 
@@ -61,12 +53,12 @@ class PixelResizer:
         except FetchError as error:
             return None, None, None, None, None, str(error)
         except Exception as error:  # noqa: BLE001 - decoders raise whatever they like
-            return None, None, None, None, None, message(*_reason_for(error))
+            return None, None, None, None, None, message(*decoding.reason_for(error))
 
     def _resized(self, raw: bytes) -> Resized:
         """Raises FetchError."""
         small, size, orientation = self._small(raw, jpeg.head(raw))
-        upright = np.ascontiguousarray(_turned(small, orientation))
+        upright = np.ascontiguousarray(decoding.turned(small, orientation))
         height, width, _ = upright.shape
         original_height, original_width = reversed(size) if orientation in _SWAPPED else size
         picture = Picture(jpeg.encode(upright, self._settings.jpeg_quality))
@@ -76,7 +68,7 @@ class PixelResizer:
             picture.fingerprint = hashes.of_pixels(upright)
         return picture, width, height, original_width, original_height, None
 
-    def _small(self, raw: bytes, head: jpeg.Head | None) -> _Small:
+    def _small(self, raw: bytes, head: Head | None) -> _Small:
         """As libjpeg-turbo decodes it, or Pillow, which knows more and forgives many flaws."""
         if head is None or head.size is None:
             return self._other(raw, head)
@@ -86,22 +78,21 @@ class PixelResizer:
             pixels, extent = jpeg.decode(raw, head.size, target)
         except ValueError:
             return self._other(raw, head)
-        return _shrunk(pixels, extent, target), head.size, _orientation(head.exif)
+        return _shrunk(pixels, extent, target), head.size, decoding.orientation(head.exif)
 
-    def _other(self, raw: bytes, head: jpeg.Head | None) -> _Small:
-        with Image.open(io.BytesIO(raw), formats=_available(_FORMATS)) as image:
+    def _other(self, raw: bytes, head: Head | None) -> _Small:
+        with Image.open(io.BytesIO(raw), formats=decoding.available(decoding.WEB_FORMATS)) as image:
             size = image.height, image.width
-            self._check(size, head, _HELD.get(str(image.format), 1))
-            if isinstance(image, TiffImageFile):
-                self._check_pixels(_in_tiles(image))
+            self._check(size, head, decoding.HELD.get(str(image.format), 1))
+            self._check_pixels(decoding.stored(image))
             target = smaller(size, self._settings.image_side)
             pixels, extent = _decoded(image, target)
             # Asked once it is decoded: Pillow may find EXIF behind the pixels, and turns a TIFF
             # itself. Of a JPEG it would also ask the XMP, which the other decoder does not.
-            orientation = _orientation(image if head is None else head.exif)
+            orientation = decoding.orientation(image if head is None else head.exif)
         return _shrunk(pixels, extent, target), size, orientation
 
-    def _check(self, rows_columns: tuple[int, int], head: jpeg.Head | None, held: int = 1) -> None:
+    def _check(self, rows_columns: tuple[int, int], head: Head | None, held: int = 1) -> None:
         """Raises FetchError for what is not worth decoding."""
         self._check_pixels(rows_columns, held)
         height, width = rows_columns
@@ -128,14 +119,6 @@ def smaller(size: tuple[int, int], side: int) -> tuple[int, int]:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def _in_tiles(image: TiffImageFile) -> tuple[int, int]:
-    """Rows and columns of a TIFF's tiles together. They may reach far beyond the picture, and each
-    is decoded in whole: two megabytes of them can take hours."""
-    tags = image.tag_v2
-    rows, columns = tags.get(TILELENGTH, 1), tags.get(TILEWIDTH, 1)
-    return -(-tags[IMAGELENGTH] // rows) * rows, -(-tags[IMAGEWIDTH] // columns) * columns
-
-
 def _decoded(image: Image.Image, target: tuple[int, int]) -> tuple[Bytes, tuple[float, float]]:
     """Pixels as stored, or the means of their squares where those are enough, and how many rows
     and columns of them are the picture."""
@@ -156,52 +139,7 @@ def _shrunk(pixels: Bytes, extent: tuple[float, float], target: tuple[int, int])
     return pixels[..., :3] if extent == target else shrink(pixels, extent, target)
 
 
-def _orientation(source: Image.Image | bytes) -> int:
-    """How the camera was held, as EXIF numbers it."""
-    try:
-        if isinstance(source, Image.Image):
-            exif = source.getexif()
-        else:
-            exif = Image.Exif()
-            exif.load(source)
-        return int(exif.get(_ORIENTATION, 1))
-    except Exception:  # noqa: BLE001 - broken EXIF is common, and the picture is none the worse
-        return 1
-
-
-def _turned(pixels: Bytes, orientation: int) -> Bytes:
-    """Upright. What no orientation is, is upright."""
-    if orientation in _MIRRORED:
-        pixels = pixels[:, ::-1]
-    return np.rot90(pixels, _QUARTERS.get(orientation, 0))
-
-
 def _rgbx(image: Image.Image) -> Bytes:
-    """8-bit RGB and a channel that says nothing; what is transparent is white, as on a page."""
-    if image.mode.startswith("I"):
-        image = Image.fromarray(_high_byte(np.asarray(image)))
-    if image.mode == "F":
-        raise FetchError("undecodable", "pixels are not integers")
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        return np.asarray(Image.alpha_composite(white, image))
-    pixels = image.convert("RGB").tobytes("raw", "RGBX")
+    """8-bit RGB and a channel that says nothing."""
+    pixels = decoding.rgb(image).tobytes("raw", "RGBX")
     return np.frombuffer(pixels, np.uint8).reshape(image.height, image.width, CHANNELS)
-
-
-def _high_byte(gray: NDArray[np.integer]) -> Bytes:
-    """16 bits of grey to 8: Pillow's own conversion cuts off instead of scaling."""
-    return (gray.clip(0, 0xFFFF) // 256).astype(np.uint8)
-
-
-def _available(formats: tuple[str, ...]) -> list[str]:
-    Image.init()
-    return [name for name in formats if name in Image.OPEN]
-
-
-def _reason_for(error: Exception) -> tuple[str, str]:
-    if isinstance(error, UnidentifiedImageError):
-        return "undecodable", "no known format"
-    reason = "truncated" if "truncated" in str(error).lower() else "undecodable"
-    return reason, describe(error)

@@ -5,18 +5,11 @@ import io
 
 import imagehash
 import numpy as np
-import pdqhash
-import pytest
 from download_photos import photo
 from PIL import Image
 
-from pipeline import hashes, pdq
+from pipeline import hashes
 from pipeline.kernels import Bytes
-
-
-def by_package(pixels: Bytes) -> tuple[bytes, int]:
-    bits, quality = pdqhash.compute(pixels)
-    return np.packbits(bits.astype(bool)).tobytes(), int(quality)
 
 
 def pictures() -> list[Bytes]:
@@ -30,27 +23,17 @@ def pictures() -> list[Bytes]:
     return [*noise, *smooth, *flat, downward, downward.swapaxes(0, 1).copy()]
 
 
-def test_pdq_is_that_of_the_package_to_the_bit() -> None:
-    for pixels in pictures():
-        assert pdq.compute(pixels) == by_package(pixels), pixels.shape
-
-
-@pytest.mark.parametrize("size", [(1, 1), (4, 100), (100, 4)])
-def test_what_is_too_small_for_pdq_has_no_quality(size: tuple[int, int]) -> None:
-    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    assert pdq.compute(pixels) == by_package(pixels) == (bytes(32), 0)
-
-
 def test_the_phash_is_that_of_imagehash_to_the_bit() -> None:
     for pixels in pictures():
         told = f"{hashes.of_pixels(pixels).phash % 2**64:016x}"
         assert told == str(imagehash.phash(Image.fromarray(pixels))), pixels.shape
 
 
-def test_every_colour_is_as_grey_as_pillow_makes_it() -> None:
-    steps = np.arange(0, 256, 5, dtype=np.uint8)
-    every = np.stack(np.meshgrid(steps, steps, steps), -1).reshape(52, -1, 3)
-    assert (hashes._grey(every) == np.asarray(Image.fromarray(every).convert("L"))).all()
+def test_a_fast_fingerprint_differs_in_no_more_than_bits_of_its_phash() -> None:
+    pixels = np.asarray(Image.open(io.BytesIO(photo((300, 200)))))
+    exact, fast = hashes.of_pixels(pixels), hashes.of_pixels(pixels, fast=True)
+    assert fast == exact._replace(phash=fast.phash) == hashes.of_pixels(pixels, fast=True)
+    assert (fast.phash ^ exact.phash).bit_count() <= 2
 
 
 def test_the_digest_is_of_the_size_and_the_pixels() -> None:
