@@ -20,6 +20,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from pipeline.cascade import VERDICTS, verdicts
+from pipeline.hamming import HammingIndex
 from pipeline.placeholders import placeholders
 from pipeline.schemas import DROPPED, OVERLAPS
 from pipeline.settings import DedupSettings
@@ -38,32 +39,7 @@ _OVERLAPS_DDL = (
 _BUCKET_LIMIT = 200
 """Images that share half of their hash and are compared with one another; more, with the first."""
 
-Bits = NDArray[np.uint64]
 Counts = NDArray[np.int64]
-
-
-class HammingIndex:
-    """Exact search of 64-bit hashes within a Hamming radius."""
-
-    def __init__(self, hashes: Bits, radius: int) -> None:
-        self._hashes, self._radius = hashes.astype(np.uint64), radius
-
-    def search(
-        self, queries: Bits
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Every (query, hash, distance) with distance <= radius, by query, then by hash."""
-        chunk = max(1, 8_000_000 // max(1, len(self._hashes)))
-        found: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
-        for begin in range(0, len(queries), chunk):
-            part = queries[begin : begin + chunk].astype(np.uint64)
-            distances = np.bitwise_count(part[:, None] ^ self._hashes[None, :])
-            query, hashed = np.nonzero(distances <= self._radius)
-            found.append((query + begin, hashed, distances[query, hashed]))
-        if not found:
-            nothing = np.zeros(0, np.int64)
-            return nothing, nothing, nothing
-        query, hashed, distance = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return query.astype(np.int64), hashed.astype(np.int64), distance.astype(np.int64)
 
 
 def pdq_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Counts:

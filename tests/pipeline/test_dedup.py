@@ -2,35 +2,14 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from pipeline.dedup import HammingIndex, dropped, overlaps
+from pipeline.dedup import dropped, overlaps
 from pipeline.placeholders import placeholders
 from pipeline.settings import DedupSettings
 
 _SETTINGS = DedupSettings(placeholder_urls=3)
-_WORDS = st.lists(st.integers(0, 2**64 - 1), max_size=20)
-
-
-@given(_WORDS, _WORDS, st.integers(0, 64))
-def test_the_index_finds_what_counting_bits_finds(
-    hashes: list[int], queries: list[int], radius: int
-) -> None:
-    index = HammingIndex(np.array(hashes, np.uint64), radius)
-    found = list(
-        zip(*(c.tolist() for c in index.search(np.array(queries, np.uint64))), strict=True)
-    )
-    by_hand = [
-        (q, h, (queries[q] ^ hashes[h]).bit_count())
-        for q in range(len(queries))
-        for h in range(len(hashes))
-        if (queries[q] ^ hashes[h]).bit_count() <= radius
-    ]
-    assert found == by_hand
 
 
 def _flipped(data: bytes, bits: int) -> bytes:
