@@ -122,7 +122,7 @@ def _ascending(one: Words, other: Words) -> tuple[Words, Words]:
 
 
 def _mask(bits: Longs) -> np.uint64:
-    return np.bitwise_or.reduce(np.uint64(1) << bits.astype(np.uint64), initial=np.uint64(0))
+    return np.uint64(sum(1 << bit for bit in bits.tolist()))
 
 
 def _moves(order: Longs) -> _Moves:
