@@ -22,7 +22,8 @@ def main(run: Run) -> None:
     with run.progress.watch(run.spark, "balanced"):
         # A pair that was tried again has a row for each round.
         pairs = arrived(run.read("images"))
-        pairs.join(run.read("deduped"), on="pair_id", how="inner").write.parquet(str(staged))
+        stay = run.read("deduped").select("pair_id")
+        pairs.join(stay, on="pair_id", how="inner").write.parquet(str(staged))
         todo = parts(sorted(staged.glob("*.parquet")))
         told, sizes = balance(
             run.spark, todo, pool, run.settings.balance, str(folder.absolute()), targets=targets

@@ -10,11 +10,14 @@ def main(run: Run) -> None:
     settings = run.settings.dedup
     images, fingerprints = run.read("images"), run.read("fingerprints")
     run.write("overlaps", dedup.overlaps(fingerprints, settings))
-    run.write("dropped", dedup.dropped(images, fingerprints, run.read("overlaps"), settings))
+    overlaps = run.read("overlaps")
+    purposes = {evalset.name: evalset.purpose for evalset in run.settings.evalsets}
+    run.write("dropped", dedup.dropped(images, fingerprints, overlaps, settings, purposes))
     reasons = Counter(run.read_arrow("dropped", ["reason"]).column("reason").to_pylist())
     run.write(
         "deduped",
-        dedup.deduped(images, run.read("dropped")),
+        dedup.deduped(images, run.read("dropped"), settings),
         rows_in=run.rows("images"),
         dropped=dict(reasons),
+        notes={"images with as many overlaps as are told": dedup.crowded(overlaps, settings)},
     )

@@ -8,7 +8,10 @@ from pipeline.shard import index, plan, shard
 
 
 def main(run: Run) -> None:
-    placed, shards = plan(run.read("balanced"), run.settings.shard)
+    balanced = run.read("balanced")
+    if run.settings.dedup.captions == "all":
+        balanced = balanced.join(run.read("deduped"), on="pair_id", how="left")
+    placed, shards = plan(balanced, run.settings.shard)
     folder = run.begin("shards")
     with run.progress.watch(run.spark, "shards"):
         tasks = shard(placed, shards, str(run.path("images")), str(folder))

@@ -1,168 +1,97 @@
-"""Dedup: pairs that repeat an evaluation image, an error image or another pair are dropped.
+"""Dedup: pairs that repeat a reference image, an error image or another pair are dropped.
 
 reads   images, fingerprints
 writes  overlaps, dropped, deduped
 
-The cascade: equal bytes or pixels decide; else pHash within 8 bits proposes and PDQ confirms,
-unless one of the two is too flat for PDQ. Thresholds and error rates: docs/decisions.md.
+References are the images of evaluation sets, blocklists and opt-outs. The cascade: equal bytes or
+pixels decide; else pHash within 8 bits proposes and PDQ confirms, unless one of the two is too flat
+for PDQ. Thresholds and error rates: docs/decisions.md.
 """
 
-from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from pipeline.cascade import VERDICTS, verdicts
+from pipeline import references
+from pipeline.clusters import components, links
+from pipeline.hamming import HammingIndex
+from pipeline.hashcolumns import pdq_words
 from pipeline.placeholders import placeholders
-from pipeline.schemas import DROPPED, OVERLAPS
+from pipeline.references import References
+from pipeline.schemas import DROPPED
 from pipeline.settings import DedupSettings
 
+__all__ = ["REASONS", "HammingIndex", "crowded", "deduped", "dropped", "overlaps"]
+
+PURPOSES = {
+    "blocklist": "blocked image",
+    "opt-out": "opted-out image",
+    "evaluation": "evaluation overlap",
+}
+"""What a set of references is for, and the reason of a pair that repeats one of them."""
 REASONS = (
-    "evaluation overlap",
+    *PURPOSES.values(),
     "placeholder",
     "exact duplicate",
     "near duplicate",
     "no fingerprint",
 )
+"""In this order: a pair that may not be there at all is told as that."""
 _OVERLAPS_DDL = (
     "pair_id string, source string, eval_id string, variant string, "
     "phash_distance int, pdq_distance int, similarity float, verdict string"
 )
-_BUCKET_LIMIT = 200
-"""Images that share half of their hash and are compared with one another; more, with the first."""
-
-Bits = NDArray[np.uint64]
-Counts = NDArray[np.int64]
-
-
-class HammingIndex:
-    """Exact search of 64-bit hashes within a Hamming radius."""
-
-    def __init__(self, hashes: Bits, radius: int) -> None:
-        self._hashes, self._radius = hashes.astype(np.uint64), radius
-
-    def search(
-        self, queries: Bits
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Every (query, hash, distance) with distance <= radius, by query, then by hash."""
-        chunk = max(1, 8_000_000 // max(1, len(self._hashes)))
-        found: list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]] = []
-        for begin in range(0, len(queries), chunk):
-            part = queries[begin : begin + chunk].astype(np.uint64)
-            distances = np.bitwise_count(part[:, None] ^ self._hashes[None, :])
-            query, hashed = np.nonzero(distances <= self._radius)
-            found.append((query + begin, hashed, distances[query, hashed]))
-        if not found:
-            nothing = np.zeros(0, np.int64)
-            return nothing, nothing, nothing
-        query, hashed, distance = (np.concatenate(parts) for parts in zip(*found, strict=True))
-        return query.astype(np.int64), hashed.astype(np.int64), distance.astype(np.int64)
+_DROPPED_DDL = (
+    "pair_id string, reason string, rival string, source string, variant string, "
+    "phash_distance int, pdq_distance int"
+)
+_PER_TASK = 4_000_000
+"""Hashes that a task compares with one another, on average: 48 bytes each, and four times as much
+while it sorts them."""
 
 
-def pdq_distance(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> Counts:
-    """Hamming distances of rows of 32 bytes."""
-    distances: Counts = np.bitwise_count(first ^ second).sum(axis=-1, dtype=np.int64)
-    return distances
-
-
-# -- against the evaluation sets -----------------------------------------------------------
+# -- against the references ----------------------------------------------------------------
 
 
 def overlaps(fingerprints: DataFrame, settings: DedupSettings) -> DataFrame:
-    """Every corpus image near an evaluation image, its nearest variant, and the verdict."""
-    reference = _collected(fingerprints.where(F.col("source") != "corpus"))
-    shared = fingerprints.sparkSession.sparkContext.broadcast(reference)
-    corpus = fingerprints.where(F.col("source") == "corpus")
-    corpus = corpus.select("id", "phash", "pdq", "quality", "sha256", "pixels_sha256")
+    """Every corpus image near a reference image, its nearest variant, and the verdict."""
+    is_corpus = F.col("source") == "corpus"
+    known = fingerprints.where(~is_corpus).select("source", "variant", *references.COLUMNS)
+    shared = fingerprints.sparkSession.sparkContext.broadcast(References.of(known.toArrow()))
+    corpus = fingerprints.where(is_corpus).select(*references.COLUMNS)
 
     def search_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        known = shared.value
-        index = HammingIndex(known["phash"], settings.candidate_distance)
-        same = _places(known)
+        searcher = references.searcher(shared.value, settings)
         for batch in batches:
-            rows = _columns(pa.Table.from_batches([batch]))
-            yield _overlaps_in(rows, known, index, same, settings)
+            yield searcher.overlaps(batch)
 
     return corpus.mapInArrow(search_batches, _OVERLAPS_DDL)
 
 
-def _collected(fingerprints: DataFrame) -> dict[str, Any]:
-    # In the order of the names, so that the nearest of equals is the same in every run.
-    ordered = fingerprints.orderBy("source", "id", "variant")
-    return _columns(ordered.toArrow())
-
-
-def _columns(table: pa.Table) -> dict[str, Any]:
-    """The columns of fingerprints as arrays; hashes as unsigned words and bytes."""
-    columns: dict[str, Any] = {name: table.column(name).to_pylist() for name in table.column_names}
-    columns["phash"] = np.array(columns["phash"], np.int64).view(np.uint64)
-    columns["quality"] = np.array(columns["quality"], np.int64)
-    joined = b"".join(columns["pdq"])
-    columns["pdq"] = np.frombuffer(joined, np.uint8).reshape(-1, 32)
-    return columns
-
-
-def _places(known: dict[str, Any]) -> dict[str, list[int]]:
-    """Where each digest of bytes or of pixels stands among the evaluation images."""
-    places: dict[str, list[int]] = defaultdict(list)
-    for column in ("sha256", "pixels_sha256"):
-        for place, digest in enumerate(known[column]):
-            if digest is not None:
-                places[digest].append(place)
-    return places
-
-
-def _overlaps_in(
-    corpus: dict[str, Any],
-    known: dict[str, Any],
-    index: HammingIndex,
-    same: dict[str, list[int]],
-    settings: DedupSettings,
-) -> pa.RecordBatch:
-    query, hashed, _ = index.search(corpus["phash"])
-    near = set(zip(query.tolist(), hashed.tolist(), strict=True))
-    # The same file is the same image, however little its hashes say: stored images are encoded
-    # anew, and the hashes of a smooth one do not survive that.
-    equal = {
-        (q, h)
-        for column in ("sha256", "pixels_sha256")
-        for q, digest in enumerate(corpus[column])
-        for h in same.get(digest, ())
-    }
-    best: dict[tuple[str, str, str], tuple[Any, ...]] = {}
-    for q, h in sorted(near | equal):
-        phash = int(np.bitwise_count(corpus["phash"][q] ^ known["phash"][h]))
-        pdq = int(pdq_distance(corpus["pdq"][q], known["pdq"][h]))
-        quality = int(min(corpus["quality"][q], known["quality"][h]))
-        known_same = np.array([(q, h) in equal])
-        code = verdicts(
-            np.array([phash]), np.array([pdq]), np.array([quality]), known_same, settings
-        )
-        verdict = VERDICTS[code[0]]
-        key = (corpus["id"][q], known["source"][h], known["id"][h])
-        row = (*key, known["variant"][h], phash, pdq, None, verdict)
-        order = (VERDICTS.index(verdict), pdq, phash)
-        if key not in best or order < best[key][0]:
-            best[key] = (order, row)
-    rows = [row for _, row in best.values()]
-    columns = [pa.array([r[i] for r in rows], f.type) for i, f in enumerate(OVERLAPS)]
-    return pa.RecordBatch.from_arrays(columns, names=OVERLAPS.names)
+def crowded(overlaps: DataFrame, settings: DedupSettings) -> int:
+    """How many images have as many overlaps as are told, and may have more."""
+    told = overlaps.groupBy("pair_id").count()
+    return told.where(F.col("count") >= settings.references_per_image).count()
 
 
 # -- within the corpus ---------------------------------------------------------------------
 
 
 def dropped(
-    images: DataFrame, fingerprints: DataFrame, overlaps: DataFrame, settings: DedupSettings
+    images: DataFrame,
+    fingerprints: DataFrame,
+    overlaps: DataFrame,
+    settings: DedupSettings,
+    purposes: Mapping[str, str] | None = None,
 ) -> DataFrame:
-    """Every arrived pair that does not stay: its first reason in the order of REASONS."""
+    """Every arrived pair that does not stay: its first reason in the order of REASONS.
+
+    `purposes` says what each set of references is for, where it is not evaluation.
+    """
     arrived = images.where(F.col("status") == "success")
     area = (F.col("width") * F.col("height")).alias("area")
     arrived = arrived.select("pair_id", "url", "caption", area)
@@ -172,148 +101,177 @@ def dropped(
         on="pair_id",
         how="left",
     )
-    against_evals = _of_evaluation(overlaps)
-    rest = corpus.join(against_evals, on="pair_id", how="left_anti")
+    against_references = _of_references(overlaps, purposes or {})
+    rest = corpus.join(against_references, on="pair_id", how="left_anti")
 
     blind = rest.where(F.col("phash").isNull())
     seen = rest.where(F.col("phash").isNotNull())
     errors = placeholders(seen, settings)
     seen = seen.join(errors.select("pair_id"), on="pair_id", how="left_anti")
 
-    # Largest first, then the first by name: the one that represents its equals.
-    in_order = Window.partitionBy("pixels_sha256").orderBy(F.desc("area"), "pair_id")
-    seen = seen.withColumn("rival", F.first("pair_id").over(in_order))
+    seen = _represented(seen, "pixels_sha256")
     is_copy = F.col("rival") != F.col("pair_id")
-    near = _near_duplicates(seen.where(~is_copy), settings)
+    tasks = 1 + fingerprints.count() * (settings.corpus_phash_distance + 1) // _PER_TASK
+    near = _near_duplicates(seen.where(~is_copy), settings, tasks)
+    no_rival = F.lit(None).cast("string")
     return (
-        against_evals.select(*DROPPED.names)
-        .unionByName(_drop(blind, "no fingerprint", F.lit(None).cast("string")))
-        .unionByName(_drop(errors, "placeholder", F.col("rival")))
-        .unionByName(_drop(seen.where(is_copy), "exact duplicate", F.col("rival")))
+        against_references.select(*DROPPED.names)
+        .unionByName(_drop(blind, "no fingerprint", no_rival, None))
+        .unionByName(_drop(errors, "placeholder", F.col("rival"), None))
+        .unionByName(_drop(seen.where(is_copy), "exact duplicate", F.col("rival"), 0))
         .unionByName(near)
     )
 
 
-def _drop(pairs: DataFrame, reason: str, rival: Any) -> DataFrame:
+def _drop(pairs: DataFrame, reason: str, rival: Any, distance: int | None) -> DataFrame:
     return pairs.select(
         "pair_id",
         F.lit(reason).alias("reason"),
         rival.alias("rival"),
         F.lit("corpus").alias("source"),
-        F.lit(0).cast("int").alias("distance"),
+        F.lit(None).cast("string").alias("variant"),
+        F.lit(distance).cast("int").alias("phash_distance"),
+        F.lit(distance).cast("int").alias("pdq_distance"),
     )
 
 
-def _of_evaluation(overlaps: DataFrame) -> DataFrame:
-    """The nearest evaluation image of each pair that overlaps one."""
-    sure = overlaps.where(F.col("verdict") == "overlap")
-    nearest = F.min(F.struct("pdq_distance", "source", "eval_id")).alias("nearest")
-    sure = sure.groupBy("pair_id").agg(nearest)
-    return sure.select(
+def _represented(images: DataFrame, key: str) -> DataFrame:
+    """Images with their `rival`: the largest of those with the same key, then the first by name.
+
+    It represents them; and its hashes are the image's `rival_phash` and `rival_pdq`.
+    """
+    in_order = Window.partitionBy(key).orderBy(F.desc("area"), "pair_id")
+    first = {"rival": "pair_id", "rival_phash": "phash", "rival_pdq": "pdq"}
+    # Without a key, an image is equal to none.
+    return images.withColumns(
+        {
+            name: F.when(F.col(key).isNull(), F.col(of)).otherwise(F.first(of).over(in_order))
+            for name, of in first.items()
+        }
+    )
+
+
+def _of_references(overlaps: DataFrame, purposes: Mapping[str, str]) -> DataFrame:
+    """The nearest reference of each pair that overlaps one, of those whose reason comes first."""
+    ranked = overlaps.where(F.col("verdict") == "overlap")
+    rank = F.lit(list(PURPOSES).index("evaluation"))
+    for source, purpose in sorted(purposes.items()):
+        rank = F.when(F.col("source") == source, list(PURPOSES).index(purpose)).otherwise(rank)
+    ranked = ranked.withColumn("rank", rank)
+    order = ("rank", "pdq_distance", "source", "eval_id", "variant", "phash_distance")
+    nearest = ranked.groupBy("pair_id").agg(F.min(F.struct(*order)).alias("nearest"))
+    reasons = F.array(*[F.lit(reason) for reason in PURPOSES.values()])
+    return nearest.select(
         "pair_id",
-        F.lit("evaluation overlap").alias("reason"),
+        F.element_at(reasons, F.col("nearest.rank") + 1).alias("reason"),
         F.col("nearest.eval_id").alias("rival"),
         F.col("nearest.source").alias("source"),
-        F.col("nearest.pdq_distance").alias("distance"),
+        F.col("nearest.variant").alias("variant"),
+        F.col("nearest.phash_distance").alias("phash_distance"),
+        F.col("nearest.pdq_distance").alias("pdq_distance"),
     )
 
 
-def _near_duplicates(images: DataFrame, settings: DedupSettings) -> DataFrame:
-    """Every image but the largest of each cluster of near-duplicates."""
-    sharp = images.where(F.col("quality") >= settings.min_quality)
-    edges = _edges(sharp, settings).toArrow()
-    session = images.sparkSession
-    ddl = "pair_id string, reason string, rival string, source string, distance int"
-    if edges.num_rows == 0:
-        return session.createDataFrame([], ddl)
-    first, second = edges.column("first").to_pylist(), edges.column("second").to_pylist()
-    names = sorted({*first, *second})
-    areas = dict(zip(first, edges.column("first_area").to_pylist(), strict=True))
-    areas |= dict(zip(second, edges.column("second_area").to_pylist(), strict=True))
-    distances = edges.column("distance").to_pylist()
-    nearest: dict[str, int] = {}
-    for a, b, distance in zip(first, second, distances, strict=True):
-        for name in (a, b):
-            nearest[name] = min(distance, nearest.get(name, distance))
-    rows = [
-        (name, "near duplicate", rival, "corpus", nearest[name])
-        for name, rival in _representatives(names, first, second, areas).items()
-        if name != rival
-    ]
-    return session.createDataFrame(rows, ddl)
+def _near_duplicates(images: DataFrame, settings: DedupSettings, tasks: int) -> DataFrame:
+    """Every image but the one that represents each cluster of near-duplicates."""
+    sharp = images.where(F.col("quality") >= settings.min_quality).drop("rival")
+    # Images of equal hashes are one node, whose name is of the hashes: two of 400 million have
+    # one name with a chance of 0.4%.
+    sharp = sharp.withColumn("node", F.xxhash64("phash", "pdq"))
+    found = _links(sharp, settings, tasks).toArrow()
+    ends = [found.column(name).to_numpy() for name in ("first", "second")]
+    names, place = np.unique(np.concatenate(ends), return_inverse=True)
+    lowest = components(place[: len(ends[0])], place[len(ends[0]) :], len(names))
+    clusters = pa.table({"node": names, "cluster": names[lowest]})
+    clustered = sharp.join(
+        images.sparkSession.createDataFrame(clusters), on="node", how="left"
+    ).withColumn("cluster", F.coalesce("cluster", "node"))
+    clustered = _represented(clustered, "cluster")
+    copies = clustered.where(F.col("rival") != F.col("pair_id"))
+    copies = copies.select("pair_id", "rival", "phash", "pdq", "rival_phash", "rival_pdq")
+    return copies.mapInArrow(_compared, _DROPPED_DDL)
 
 
-def _representatives(
-    names: list[str], first: list[str], second: list[str], areas: dict[str, int]
-) -> dict[str, str]:
-    """The largest image of each one's cluster; of equals, the first by name."""
-    place = {name: i for i, name in enumerate(names)}
-    at = ([place[name] for name in first], [place[name] for name in second])
-    graph = coo_array((np.ones(len(first), np.int8), at), shape=(len(names), len(names)))
-    _, labels = connected_components(graph, directed=False)
-    best: dict[int, str] = {}
-    for name, label in sorted(zip(names, labels, strict=True), key=lambda e: (-areas[e[0]], e[0])):
-        best.setdefault(int(label), name)
-    return {name: best[int(label)] for name, label in zip(names, labels, strict=True)}
-
-
-def _edges(images: DataFrame, settings: DedupSettings) -> DataFrame:
-    """Pairs of images whose pHash is within the radius and whose PDQ confirms it.
-
-    Two hashes within 3 bits agree in at least one of four blocks of 16 bits, and within 2 bits in
-    two of them: each choice of two blocks (of one, at radius 3) is a key to meet under.
-    """
-    blocks = [F.shiftrightunsigned("phash", 16 * i).bitwiseAND(0xFFFF) for i in range(4)]
-    if settings.corpus_phash_distance <= 2:
-        chosen = [(i, j) for i in range(4) for j in range(i)]
-        keys = [
-            blocks[i] * F.lit(1 << 16) + blocks[j] + F.lit(place << 32)
-            for place, (i, j) in enumerate(chosen)
+def _compared(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    for batch in batches:
+        phash, rival_phash = (
+            batch.column(name).to_numpy().view(np.uint64) for name in ("phash", "rival_phash")
+        )
+        pdq, rival_pdq = (pdq_words(batch.column(name))[0] for name in ("pdq", "rival_pdq"))
+        distances = (
+            np.bitwise_count(phash ^ rival_phash),
+            np.bitwise_count(pdq ^ rival_pdq).sum(axis=1),
+        )
+        rows = batch.num_rows
+        columns = [
+            batch.column("pair_id"),
+            pa.array(["near duplicate"] * rows, pa.string()),
+            batch.column("rival"),
+            pa.array(["corpus"] * rows, pa.string()),
+            pa.nulls(rows, pa.string()),
+            *[pa.array(apart.astype(np.int32)) for apart in distances],
         ]
-    else:
-        keys = [blocks[i] + F.lit(i << 32) for i in range(4)]
-    lean = images.select("pair_id", "phash", "pdq", "area", F.explode(F.array(*keys)).alias("key"))
-    in_key = Window.partitionBy("key").orderBy("pair_id")
-    lean = lean.withColumn("place", F.row_number().over(in_key))
-    left = lean.select(
-        "key",
-        *[F.col(n).alias(f"first_{n}") for n in ("pair_id", "phash", "pdq", "area", "place")],
-    )
-    right = lean.select(
-        "key",
-        *[F.col(n).alias(f"second_{n}") for n in ("pair_id", "phash", "pdq", "area", "place")],
-    )
-    # A crowded key would be a square of comparisons: behind the limit, only with its first.
-    left = left.where(F.col("first_place") <= _BUCKET_LIMIT)
-    is_compared = (F.col("first_place") == 1) | (F.col("second_place") <= _BUCKET_LIMIT)
-    apart = F.bit_count(F.col("first_phash").bitwiseXOR(F.col("second_phash")))
-    near = left.join(right, on="key", how="inner")
-    near = near.where(F.col("first_place") < F.col("second_place")).where(is_compared)
-    near = near.where(apart <= settings.corpus_phash_distance)
-    near = near.dropDuplicates(["first_pair_id", "second_pair_id"])
-    near = near.select(
-        F.col("first_pair_id").alias("first"),
-        F.col("second_pair_id").alias("second"),
-        "first_area",
-        "second_area",
-        "first_pdq",
-        "second_pdq",
-    )
-
-    def confirm(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        for batch in batches:
-            one = np.frombuffer(b"".join(batch.column("first_pdq").to_pylist()), np.uint8)
-            two = np.frombuffer(b"".join(batch.column("second_pdq").to_pylist()), np.uint8)
-            distance = pdq_distance(one.reshape(-1, 32), two.reshape(-1, 32))
-            lean = batch.drop_columns(["first_pdq", "second_pdq"])
-            lean = lean.append_column("distance", pa.array(distance, pa.int32()))
-            yield lean.filter(pa.array(distance <= settings.pdq_distance))
-
-    ddl = "first string, second string, first_area int, second_area int, distance int"
-    return near.mapInArrow(confirm, ddl)
+        yield pa.RecordBatch.from_arrays(columns, names=DROPPED.names)
 
 
-def deduped(images: DataFrame, dropped: DataFrame) -> DataFrame:
-    """The arrived pairs that stay."""
-    arrived = images.where(F.col("status") == "success").select("pair_id")
-    return arrived.join(dropped.select("pair_id"), on="pair_id", how="left_anti")
+def _links(images: DataFrame, settings: DedupSettings, tasks: int) -> DataFrame:
+    """Links that connect the nodes of near-duplicates.
+
+    Hashes within so many bits agree in one of so many blocks and one more: each node goes once to
+    the task of each of its blocks. All that have one pHash are there together.
+    """
+    runs = np.array_split(np.arange(64), settings.corpus_phash_distance + 1)
+    keys = [
+        F.shiftrightunsigned("phash", int(run[0])).bitwiseAND((1 << len(run)) - 1)
+        if len(run) < 64
+        else F.col("phash")
+        for run in runs
+    ]
+    numbered = [F.struct(F.lit(place), key) for place, key in enumerate(keys)]
+    nodes = images.select("node", "phash", "pdq").dropDuplicates(["node"])
+    sent = nodes.select("node", "phash", "pdq", F.explode(F.array(*numbered)).alias("key"))
+    least = int(images.sparkSession.conf.get("spark.sql.shuffle.partitions") or 1)
+    sent = sent.repartition(max(tasks, least), "key").select("node", "phash", "pdq")
+
+    def link_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        parts = [
+            (
+                batch.column("node").to_numpy(),
+                batch.column("phash").to_numpy().view(np.uint64),
+                pdq_words(batch.column("pdq"))[0],
+            )
+            for batch in batches
+        ]
+        if not parts:
+            return
+        name, phash, pdq = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        # A node comes once for each of its blocks that lead here.
+        name, once = np.unique(name, return_index=True)
+        phash, pdq = phash[once], pdq[once]
+        first, second = links(phash, pdq, settings.corpus_phash_distance, settings.pdq_distance)
+        ends = [pa.array(name[places]) for places in (first, second)]
+        yield pa.RecordBatch.from_arrays(ends, names=["first", "second"])
+
+    return sent.mapInArrow(link_batches, "first long, second long")
+
+
+def deduped(images: DataFrame, dropped: DataFrame, settings: DedupSettings) -> DataFrame:
+    """The arrived pairs that stay, with the captions of those that they represent."""
+    arrived = images.where(F.col("status") == "success").select("pair_id", "caption")
+    stay = arrived.join(dropped.select("pair_id"), on="pair_id", how="left_anti")
+    if settings.captions == "one":
+        nothing = F.lit(None).cast("array<string>").alias("alternatives")
+        return stay.select("pair_id", nothing)
+    copies = dropped.where(F.col("reason").isin("exact duplicate", "near duplicate"))
+    copies = copies.select("pair_id", "rival", "reason")
+    # What represents its equals may be near to another itself.
+    near = copies.where(F.col("reason") == "near duplicate")
+    near = near.select(F.col("pair_id").alias("rival"), F.col("rival").alias("root"))
+    copies = copies.join(near, on="rival", how="left")
+    copies = copies.select("pair_id", F.coalesce("root", "rival").alias("root"))
+    captions = copies.join(arrived, on="pair_id", how="inner")
+    said = captions.groupBy("root").agg(F.collect_set("caption").alias("said"))
+    said = said.withColumnRenamed("root", "pair_id")
+    stay = stay.join(said, on="pair_id", how="left")
+    others = F.array_except(F.coalesce("said", F.array().cast("array<string>")), F.array("caption"))
+    return stay.select("pair_id", F.array_sort(others).alias("alternatives"))

@@ -182,14 +182,23 @@ OVERLAPS = pa.schema(
         _field("source", pa.string(), "the eval set", nullable=False),
         _field("eval_id", pa.string(), "the eval image's name", nullable=False),
         _field("variant", pa.string(), "which variant of it is nearest", nullable=False),
-        _field("phash_distance", pa.int32(), "Hamming, of 64 bits", nullable=False),
-        _field("pdq_distance", pa.int32(), "Hamming, of 256 bits", nullable=False),
+        _field("phash_distance", pa.int32(), "Hamming, of 64 bits; null without a pHash"),
+        _field("pdq_distance", pa.int32(), "Hamming, of 256 bits; null without a PDQ"),
         _field("similarity", pa.float32(), "of the second look; null where none was taken"),
         _field("verdict", pa.string(), "overlap, candidate or undecidable", nullable=False),
     ]
 )
 
-DEDUPED = pa.schema([_PAIR_ID])
+DEDUPED = pa.schema(
+    [
+        _PAIR_ID,
+        _field(
+            "alternatives",
+            pa.list_(pa.string()),
+            "other captions of its equals and near-duplicates, ascending; null unless kept",
+        ),
+    ]
+)
 
 DROPPED = pa.schema(
     [
@@ -197,7 +206,9 @@ DROPPED = pa.schema(
         _field("reason", pa.string(), "why the pair was dropped", nullable=False),
         _field("rival", pa.string(), "the pair or eval image that it repeats"),
         _field("source", pa.string(), "corpus, or the eval set's name"),
-        _field("distance", pa.int32(), "Hamming distance of the deciding hash"),
+        _field("variant", pa.string(), "which variant of an eval image it repeats"),
+        _field("phash_distance", pa.int32(), "Hamming, of 64 bits, to the rival"),
+        _field("pdq_distance", pa.int32(), "Hamming, of 256 bits, to the rival"),
     ]
 )
 

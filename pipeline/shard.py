@@ -51,8 +51,12 @@ def plan(balanced: DataFrame, settings: ShardSettings) -> tuple[DataFrame, int]:
 
 
 def shard(placed: DataFrame, shards: int, raw_folder: str, folder: str) -> DataFrame:
-    """Write every shard, one task each; a row of WRITTEN for each."""
+    """Write every shard, one task each; a row of WRITTEN for each.
+
+    Where `placed` has `alternatives`, they go into each sample's JSON.
+    """
     columns = ["number", *[name for name in SHARDED.names if name != "shard"]]
+    columns += [name for name in placed.columns if name == "alternatives"]
     # Spark maps an id to the partition of that number: one task, one shard, in its order.
     tasks = placed.select(*columns).repartitionById(max(1, shards), "number")
     tasks = tasks.sortWithinPartitions("number", "sample")
@@ -124,6 +128,8 @@ def _members(row: dict[str, Any], raw_folder: str) -> Iterator[tuple[str, bytes]
     yield "jpg", image
     yield "txt", row["caption"].encode()
     described = {name: row[name] for name in _IN_JSON}
+    if "alternatives" in row:
+        described["alternatives"] = row["alternatives"]
     yield "json", json.dumps(described, ensure_ascii=False, sort_keys=True).encode()
 
 

@@ -97,6 +97,8 @@ class EvalSet(Closed):
     metric: Metric = "accuracy"
     templates: list[str] = ["a photo of a {}."]
     """Prompts whose embeddings are averaged; `{}` is the class name."""
+    purpose: Literal["evaluation", "blocklist", "opt-out"] = "evaluation"
+    """Why the corpus must not hold these images."""
     scored: bool = True
     """False when the set is only looked for in the corpus; so unless said otherwise with another
     purpose than evaluation, and for hashes."""
@@ -137,6 +139,12 @@ class DedupSettings(Closed):
     """PDQ's quality below which a hash says nothing and only equal pixels count."""
     corpus_phash_distance: int = Field(default=2, ge=0, le=3)
     """Bits that may differ between two near-duplicates of the corpus, before PDQ confirms."""
+    references_per_image: int = Field(default=20, gt=0)
+    """Overlaps told of one image of the corpus, at most: the nearest. A flat one is near thousands
+    of flat ones. Images that reach it are counted."""
+    captions: Literal["one", "all"] = "one"
+    """With `all`, the image that represents equals and near-duplicates keeps the captions of all of
+    them, as `alternatives` in its shard's JSON."""
     placeholder_urls: int = Field(default=20, ge=2)
     """The same picture under this many addresses, with as many captions, is an error image."""
 

@@ -2,35 +2,14 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from pyspark.sql import SparkSession
 
-from pipeline.dedup import HammingIndex, dropped, overlaps
+from pipeline.dedup import crowded, deduped, dropped, overlaps
 from pipeline.placeholders import placeholders
 from pipeline.settings import DedupSettings
 
 _SETTINGS = DedupSettings(placeholder_urls=3)
-_WORDS = st.lists(st.integers(0, 2**64 - 1), max_size=20)
-
-
-@given(_WORDS, _WORDS, st.integers(0, 64))
-def test_the_index_finds_what_counting_bits_finds(
-    hashes: list[int], queries: list[int], radius: int
-) -> None:
-    index = HammingIndex(np.array(hashes, np.uint64), radius)
-    found = list(
-        zip(*(c.tolist() for c in index.search(np.array(queries, np.uint64))), strict=True)
-    )
-    by_hand = [
-        (q, h, (queries[q] ^ hashes[h]).bit_count())
-        for q in range(len(queries))
-        for h in range(len(hashes))
-        if (queries[q] ^ hashes[h]).bit_count() <= radius
-    ]
-    assert found == by_hand
 
 
 def _flipped(data: bytes, bits: int) -> bytes:
@@ -153,3 +132,49 @@ def test_near_duplicates_are_a_chain_and_one_of_it_stays(spark: SparkSession) ->
     rows = dropped(images, fingerprints, found, _SETTINGS).collect()
     assert {row.pair_id for row in rows} == {f"pair {i}" for i in range(1, 5)}
     assert {row.rival for row in rows} == {"pair 0"}
+
+
+_FIFTHS = 0x5555555555555555
+
+
+def test_a_blocked_image_is_told_as_that_and_what_stays_keeps_all_captions(
+    spark: SparkSession,
+) -> None:
+    pairs = {
+        "blocked": ("u0", 9, _FIFTHS, _ONE, 100, "s0", "p0"),
+        "opted out": ("u1", 9, 0x0F0F0F0F0F0F0F0F, _flipped(_ONE, 90), 100, "s1", "p1"),
+        "leak": ("u2", 9, 0x3333333333333333, _flipped(_ONE, 160), 100, "s2", "p2"),
+        "first": ("u3", 9, -1, _TWO, 100, "s3", "p3"),
+        "its copy": ("u4", 8, -1, _TWO, 100, "s4", "p3"),
+        "near": ("u5", 7, -4, _flipped(_TWO, 9), 100, "s5", "p5"),
+        "near's copy": ("u6", 6, -4, _flipped(_TWO, 9), 100, "s6", "p5"),
+        "same hashes": ("u7", 5, -4, _flipped(_TWO, 9), 100, "s7", "p7"),
+        "alone": ("u8", 9, 1, bytes(32), 100, "s8", "p8"),
+    }
+    evals = [
+        ("e0", "test", "original", _FIFTHS, _ONE, 100, "t0", "q0"),
+        ("e1", "test", "pad", 0x3333333333333333, _flipped(_ONE, 163), 100, None, "q1"),
+        ("h0", "hashes", "original", None, _flipped(_ONE, 12), None, None, None),
+        ("h1", "wishes", "original", None, None, None, "s1", None),
+    ]
+    images, fingerprints = _tables(spark, pairs, evals)
+    settings = DedupSettings(captions="all")
+    found = overlaps(fingerprints, settings).cache()
+    assert crowded(found, settings) == 0
+    assert crowded(found, DedupSettings(references_per_image=2)) == 1
+    purposes = {"test": "evaluation", "hashes": "blocklist", "wishes": "opt-out"}
+    gone = dropped(images, fingerprints, found, settings, purposes).cache()
+    told = {row.pair_id: tuple(row)[1:] for row in gone.collect()}
+    assert told == {
+        "blocked": ("blocked image", "h0", "hashes", "original", None, 12),
+        "opted out": ("opted-out image", "h1", "wishes", "original", None, None),
+        "leak": ("evaluation overlap", "e1", "test", "pad", 0, 3),
+        "its copy": ("exact duplicate", "first", "corpus", None, 0, 0),
+        "near": ("near duplicate", "first", "corpus", None, 2, 9),
+        "near's copy": ("exact duplicate", "near", "corpus", None, 0, 0),
+        "same hashes": ("near duplicate", "first", "corpus", None, 2, 9),
+    }
+    kept = {row.pair_id: row.alternatives for row in deduped(images, gone, settings).collect()}
+    assert kept == {"first": ["its copy", "near", "near's copy", "same hashes"], "alone": []}
+    one = deduped(images, gone, DedupSettings()).collect()
+    assert {row.pair_id: row.alternatives for row in one} == {"first": None, "alone": None}
