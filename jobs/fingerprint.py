@@ -1,14 +1,21 @@
 """images, evaluation sets -> fingerprints"""
 
 from jobs.run import Run
-from pipeline.fingerprint import REASONS, corpus, evaluation
+from pipeline.evalsets import registry
+from pipeline.fingerprint import REASONS, corpus, evaluation, images_of_sets
 
 
 def main(run: Run) -> None:
+    settings = run.settings
     hashed = corpus(run.read("images"), str(run.path("images")))
-    if run.settings.evalsets:
-        # Each task reads a set from its beginning for its share of it: more would only read more.
-        tasks = min(run.settings.spark.partitions, 16)
-        sets = evaluation(run.spark, run.settings.evalsets, run.settings.fingerprint, tasks=tasks)
+    if settings.evalsets:
+        tasks = settings.spark.partitions
+        sets = evaluation(run.spark, settings.evalsets, settings.fingerprint, tasks)
         hashed = hashed.unionByName(sets)
     run.write("fingerprints", hashed, reasons=REASONS)
+    if settings.evalsets:
+        found = images_of_sets(run.read("fingerprints"))
+        for evalset in settings.evalsets:
+            doubt = registry.doubt(evalset.name, evalset.split, found.get(evalset.name, 0))
+            if doubt is not None:
+                run.progress.say(f"fingerprint: {doubt}")

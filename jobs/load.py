@@ -37,7 +37,10 @@ def load(config: Path | None, sets: list[str]) -> Settings:
     return parse(_absolute(tree), origin=origin)
 
 
-_PATHS = ("dumps", "pageviews", "wordnet", "wats", "path", "captions", "vocabulary")
+_PATHS = (
+    *("dumps", "pageviews", "wordnet", "wats", "path", "captions", "vocabulary"),
+    *("decisions", "predictions"),
+)
 
 
 def _absolute(tree: Any, key: str = "") -> Any:

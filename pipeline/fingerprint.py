@@ -8,6 +8,7 @@ needs is public too: `decode`, `of_image`, `phash`, `pdq`, `variants`.
 """
 
 import hashlib
+import pickle
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -98,20 +99,49 @@ def read_image(folder: str, row: dict[str, Any]) -> bytes:
 def evaluation(
     spark: SparkSession, sets: list[EvalSet], settings: FingerprintSettings, tasks: int
 ) -> DataFrame:
-    """The fingerprints of every image of the evaluation sets' splits, and of its variants."""
-    shares = [(place, task) for place in range(len(sets)) for task in range(tasks)]
-    work = spark.createDataFrame(shares, "place int, task int")
-    work = work.repartitionByRange(max(1, len(shares)), "place", "task")
+    """The fingerprints of every image of the sets' splits, and of its variants; and of lists of
+    hashes what they say."""
+    work = [(number, *share) for number, share in enumerate(_shares(sets))]
+    shares = spark.createDataFrame(work, "number int, place int, part binary")
+    # Spark maps an id to the partition of that number.
+    tasks = min(tasks, len(work))
+    shares = shares.repartitionById(max(1, tasks), F.col("number") % max(1, tasks))
 
     def hash_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             for share in batch.to_pylist():
                 evalset = sets[share["place"]]
-                for number, image in enumerate(evalsets.images(evalset, evalset.split)):
-                    if number % tasks == share["task"]:
-                        yield _batch(_eval_rows(evalset, image, settings))
+                if share["part"] is None:
+                    yield _batch([_listed(evalset, known) for known in evalsets.hashes(evalset)])
+                    continue
+                # Written by the driver, a moment ago.
+                part: evalsets.Part = pickle.loads(share["part"])  # noqa: S301
+                for image in evalsets.read(part):
+                    yield _batch(_eval_rows(evalset, image, settings))
 
-    return work.mapInArrow(hash_batches, _DDL)
+    return shares.mapInArrow(hash_batches, _DDL)
+
+
+def _shares(sets: list[EvalSet]) -> Iterator[tuple[int, bytes | None]]:
+    """A set's place and a part of it; without a part a list of hashes."""
+    for place, evalset in enumerate(sets):
+        if evalsets.format_of(evalset) == "hashes":
+            yield place, None
+            continue
+        for part in evalsets.parts(evalset, evalset.split):
+            yield place, pickle.dumps(part)
+
+
+def images_of_sets(fingerprints: DataFrame) -> dict[str, int]:
+    """How many images of each evaluation set were hashed."""
+    is_image = (F.col("source") != "corpus") & (F.col("variant") == "original")
+    counted = fingerprints.where(is_image).groupBy("source").count().collect()
+    return {row["source"]: row["count"] for row in counted}
+
+
+def _listed(evalset: EvalSet, known: evalsets.EvalHash) -> tuple[Any, ...]:
+    hashes = known.phash, known.pdq, known.quality, known.sha256
+    return known.name, evalset.name, "original", *hashes, None, None, None, None
 
 
 def _eval_rows(
