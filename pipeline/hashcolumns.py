@@ -1,4 +1,4 @@
-"""Hash columns: fingerprints of a table as arrays."""
+"""Hash columns: fingerprints of a table as arrays, and rows grouped by what they share."""
 
 from typing import NamedTuple
 
@@ -76,3 +76,43 @@ def _texts(text: Bytes, bounds: Longs) -> Words:
         one = (one ^ one >> np.uint64(32)) * np.uint64(GOLDEN)
         words[row, 0], words[row, 1] = one ^ one >> np.uint64(29), two ^ two >> np.uint64(31)
     return words
+
+
+class Groups(NamedTuple):
+    """Rows by what they have in common."""
+
+    keys: Words
+    """Distinct, ascending: a row of words each."""
+    bounds: Longs
+    rows: Longs
+
+    @classmethod
+    def of(cls, keys: Words, rows: Longs, image: Longs | None = None) -> "Groups":
+        """With `image`, only the first row of an image in each group."""
+        order = np.lexsort((rows, *keys.T[::-1]))
+        keys, rows = keys[order], rows[order]
+        is_first = np.ones(len(keys), np.bool_)
+        is_first[1:] = (keys[1:] != keys[:-1]).any(axis=1)
+        if image is not None:
+            is_further = is_first.copy()
+            is_further[1:] |= image[rows[1:]] != image[rows[:-1]]
+            keys, rows, is_first = keys[is_further], rows[is_further], is_first[is_further]
+        bounds = np.append(np.flatnonzero(is_first), len(keys))
+        return cls(keys[is_first], bounds, rows)
+
+    def find(self, keys: Words) -> Longs:
+        """The group of each key, or -1. The first word of two keys differs, or both are one."""
+        if not len(self.keys):
+            return np.full(len(keys), -1, np.int64)
+        first = np.ascontiguousarray(self.keys[:, 0])
+        place = np.minimum(np.searchsorted(first, keys[:, 0]), len(first) - 1)
+        is_found = (self.keys[place] == keys).all(axis=1) & keys.any(axis=1)
+        return np.where(is_found, place, -1)
+
+
+def spread(begins: Longs, ends: Longs) -> tuple[Longs, Longs]:
+    """Every place of every range, and which range it is of."""
+    sizes = ends - begins
+    which = np.repeat(np.arange(len(begins)), sizes)
+    places = np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + begins[which]
+    return which, places

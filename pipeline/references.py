@@ -6,6 +6,7 @@ of them, once.
 """
 
 import hashlib
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from pipeline.cascade import VERDICTS, verdicts
 from pipeline.hamming import HammingIndex
-from pipeline.hashcolumns import Hashes, hashes_of, words_of
+from pipeline.hashcolumns import Groups, Hashes, hashes_of, spread, words_of
 from pipeline.kernels import kernel
 from pipeline.probes import Longs, Words
 from pipeline.schemas import OVERLAPS
@@ -74,38 +75,6 @@ class References(NamedTuple):
         )
 
 
-class _Groups(NamedTuple):
-    """Rows by what they have in common."""
-
-    keys: Words
-    """Distinct, ascending: a row of words each."""
-    bounds: Longs
-    rows: Longs
-
-    @classmethod
-    def of(cls, keys: Words, rows: Longs, image: Longs | None = None) -> "_Groups":
-        """With `image`, only the first row of an image in each group."""
-        order = np.lexsort((rows, *keys.T[::-1]))
-        keys, rows = keys[order], rows[order]
-        is_first = np.ones(len(keys), np.bool_)
-        is_first[1:] = (keys[1:] != keys[:-1]).any(axis=1)
-        if image is not None:
-            is_further = is_first.copy()
-            is_further[1:] |= image[rows[1:]] != image[rows[:-1]]
-            keys, rows, is_first = keys[is_further], rows[is_further], is_first[is_further]
-        bounds = np.append(np.flatnonzero(is_first), len(keys))
-        return cls(keys[is_first], bounds, rows)
-
-    def find(self, keys: Words) -> Longs:
-        """The group of each key, or -1. The first word of two keys differs, or both are one."""
-        if not len(self.keys):
-            return np.full(len(keys), -1, np.int64)
-        first = np.ascontiguousarray(self.keys[:, 0])
-        place = np.minimum(np.searchsorted(first, keys[:, 0]), len(first) - 1)
-        is_found = (self.keys[place] == keys).all(axis=1) & keys.any(axis=1)
-        return np.where(is_found, place, -1)
-
-
 class Searcher:
     """References with their indexes."""
 
@@ -117,20 +86,20 @@ class Searcher:
         look = np.column_stack([known.phash, known.pdq, known.quality.astype(np.uint64)])
         look = np.column_stack([look, known.has_pdq])
         image = references.image
-        self._looks = _Groups.of(look[known.has_phash], every[known.has_phash], image)
+        self._looks = Groups.of(look[known.has_phash], every[known.has_phash], image)
         by_phash = self._looks.keys[:, :1]
-        self._phashes = _Groups.of(by_phash, np.arange(len(by_phash)))
+        self._phashes = Groups.of(by_phash, np.arange(len(by_phash)))
         self._phash_index = HammingIndex(
             np.ascontiguousarray(self._phashes.keys[:, 0]), settings.candidate_distance
         )
         is_alone = known.has_pdq & ~known.has_phash
-        self._pdqs = _Groups.of(known.pdq[is_alone], every[is_alone], image)
+        self._pdqs = Groups.of(known.pdq[is_alone], every[is_alone], image)
         keys = np.ascontiguousarray(self._pdqs.keys).view(np.uint8).reshape(-1, 32)
         self._pdq_index = HammingIndex(keys, settings.pdq_distance)
         digests = np.concatenate([known.sha256, known.pixels])
         is_known = digests.any(axis=1)
         every = np.concatenate([every, every])[is_known]
-        self._digests = _Groups.of(digests[is_known], every, image)
+        self._digests = Groups.of(digests[is_known], every, image)
         # Looks of both kinds stand in one list.
         self._look_bounds = np.append(self._looks.bounds[:-1], self._pdqs.bounds + len(
             self._looks.rows
@@ -158,56 +127,60 @@ class Searcher:
 
     def _near(self, hashes: Hashes, limit: int) -> tuple[Longs, Longs, Longs]:
         """For each image its look or -1; and of each look the references' looks, nearest first."""
-        nowhere = np.full(len(hashes.phash), -1, np.int64)
+        look_of = np.full(len(hashes.phash), -1, np.int64)
         rows = np.flatnonzero(hashes.has_phash & hashes.has_pdq)
         distinct, of_row = np.unique(hashes.phash[rows], return_inverse=True)
-        one, phash, _ = self._phash_index.search(distinct)
-        alone_row, alone, _ = self._pdq_index.search(hashes.pdq[rows].view(np.uint8))
-        counts = np.bincount(one, minlength=len(distinct))
-        is_hit = counts[of_row] > 0
-        is_hit[alone_row] = True
-        hit = np.flatnonzero(is_hit)
-        if not len(hit):
-            return nowhere, np.zeros(1, np.int64), np.zeros(0, np.int64)
-        seen = rows[hit]
-        look = np.column_stack([hashes.phash, hashes.pdq, hashes.quality.astype(np.uint64)])[seen]
-        _, example, look_of = np.unique(look, axis=0, return_index=True, return_inverse=True)
-        look_of = look_of.reshape(-1)
-        nowhere[seen] = look_of
-        # The reference's looks that each look comes to: by its pHash, and by its PDQ alone.
-        ends = np.cumsum(counts)
-        at = of_row[hit][example]
-        which, found = _spread(ends[at] - counts[at], ends[at])
-        phash = phash[found]
-        sizes = np.diff(self._phashes.bounds)[phash]
-        is_example = np.isin(alone_row, hit[example])
-        place = np.searchsorted(hit, alone_row[is_example])
-        beside = look_of[place], alone[is_example] + len(self._looks.keys)
-        kept = []
-        total = np.cumsum(sizes)
+        # A PDQ alone says nothing of a flat image.
+        sharp = rows[hashes.quality[rows] >= self._settings.min_quality]
+        at, alone, _ = self._pdq_index.search(hashes.pdq[sharp].view(np.uint8))
+        alone_row, alone = sharp[at], alone + len(self._looks.keys)
+        nothing = np.zeros(0, np.int64)
+        kept, looks = [(nothing, nothing)], 0
+        # In parts: thousands of flat images may each be near thousands of flat references.
+        for one, phash, _ in self._phash_index.parts(distinct):
+            counts = np.bincount(one, minlength=len(distinct))
+            hit = np.flatnonzero(counts[of_row])
+            seen, example, mine = _looks_of(hashes, rows[hit])
+            look_of[seen] = mine + looks
+            ends = np.cumsum(counts)
+            queries = of_row[hit][example]
+            which, found = spread(ends[queries] - counts[queries], ends[queries])
+            beside = _beside(seen[example], alone_row, alone)
+            near = self._expanded(hashes, seen[example], which, phash[found], beside, limit)
+            kept += [(mine + looks, known) for mine, known in near]
+            looks += len(example)
+        rest = np.unique(alone_row)
+        seen, example, mine = _looks_of(hashes, rest[look_of[rest] < 0])
+        look_of[seen] = mine + looks
+        beside = _beside(seen[example], alone_row, alone)
+        mine, known = self._nearest(hashes, seen[example], *beside, limit)
+        kept.append((mine + looks, known))
+        looks += len(example)
+        mine, known = (np.concatenate(parts) for parts in zip(*kept, strict=True))
+        order = np.argsort(mine, kind="stable")
+        bounds = np.searchsorted(mine[order], np.arange(looks + 1))
+        return look_of, bounds, known[order]
+
+    def _expanded(
+        self, hashes: Hashes, rows: Longs, which: Longs, phash: Longs, beside: Any, limit: int
+    ) -> Iterator[tuple[Longs, Longs]]:
+        """The nearest looks of references of each look: of those with the pHashes it is near, and
+        of those beside. Some at a time."""
+        total = np.cumsum(np.diff(self._phashes.bounds)[phash])
         begin = 0
         while begin < len(which):
             already = total[begin - 1] if begin else 0
             end = int(np.searchsorted(total, already + _EXPANDED, side="right"))
-            end = max(end, begin + 1)
             # Not between two of one look: it is cut to the limit as a whole.
-            end = int(np.searchsorted(which, which[end - 1], side="right"))
+            end = int(np.searchsorted(which, which[max(end, begin + 1) - 1], side="right"))
             part = slice(begin, end)
-            pair, place = _spread(
-                self._phashes.bounds[phash[part]], self._phashes.bounds[phash[part] + 1]
-            )
-            mine, known = which[part][pair], self._phashes.rows[place]
+            bounds = self._phashes.bounds[phash[part]], self._phashes.bounds[phash[part] + 1]
+            pair, place = spread(*bounds)
             is_of = (beside[0] >= which[begin]) & (beside[0] <= which[end - 1])
-            mine = np.concatenate([mine, beside[0][is_of]])
-            known = np.concatenate([known, beside[1][is_of]])
-            kept.append(self._nearest(hashes, seen[example], mine, known, limit))
-            beside = beside[0][~is_of], beside[1][~is_of]
+            mine = np.concatenate([which[part][pair], beside[0][is_of]])
+            known = np.concatenate([self._phashes.rows[place], beside[1][is_of]])
+            yield self._nearest(hashes, rows, mine, known, limit)
             begin = end
-        kept.append(self._nearest(hashes, seen[example], *beside, limit))
-        mine, known = (np.concatenate(parts) for parts in zip(*kept, strict=True))
-        order = np.argsort(mine, kind="stable")
-        bounds = np.searchsorted(mine[order], np.arange(len(example) + 1))
-        return nowhere, bounds, known[order]
 
     def _nearest(
         self, hashes: Hashes, rows: Longs, mine: Longs, looks: Longs, limit: int
@@ -258,12 +231,19 @@ class Searcher:
         return pa.RecordBatch.from_arrays(arrays, names=OVERLAPS.names)
 
 
-def _spread(begins: Longs, ends: Longs) -> tuple[Longs, Longs]:
-    """Every place of every range, and which range it is of."""
-    sizes = ends - begins
-    which = np.repeat(np.arange(len(begins)), sizes)
-    places = np.arange(len(which)) - np.repeat(np.cumsum(sizes) - sizes, sizes) + begins[which]
-    return which, places
+def _looks_of(hashes: Hashes, rows: Longs) -> tuple[Longs, Longs, Longs]:
+    """The rows, the places of one of each look among them, and the look of each."""
+    look = np.column_stack([hashes.phash, hashes.pdq, hashes.quality.astype(np.uint64)])[rows]
+    _, example, look_of = np.unique(look, axis=0, return_index=True, return_inverse=True)
+    return rows, example, look_of.reshape(-1)
+
+
+def _beside(examples: Longs, rows: Longs, looks: Longs) -> tuple[Longs, Longs]:
+    """Pairs of an image and a look as pairs of the place among `examples` and the look."""
+    order = np.argsort(examples)
+    place = np.searchsorted(examples[order], rows)
+    is_there = np.isin(rows, examples)
+    return order[place[is_there]], looks[is_there]
 
 
 @kernel

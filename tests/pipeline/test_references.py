@@ -3,9 +3,11 @@
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import hamming, references
 from pipeline.cascade import VERDICTS
 from pipeline.references import References, Searcher
 from pipeline.schemas import FINGERPRINTS
@@ -62,7 +64,7 @@ def _by_hand(known: Any, corpus: Any) -> dict[tuple[str, str, str], tuple[int, A
             digests = {c[6], c[7]} & {k[6], k[7]} - {None}
             is_alone = k[4] is not None and k[3] is None and c[3] is not None and pdq is not None
             met = phash is not None and phash <= 8 and _has_pdq(c)
-            met |= is_alone and pdq <= 31
+            met |= is_alone and pdq <= 31 and c[5] >= 50
             if not met and not digests:
                 continue
             quality = min(c[5], k[5])
@@ -85,12 +87,19 @@ def _has_pdq(row: Any) -> bool:
     return row[4] is not None
 
 
-@given(st.lists(_ROWS, max_size=12), st.lists(_ROWS, max_size=4, unique_by=lambda row: row[0]))
+@given(
+    st.lists(_ROWS, max_size=12),
+    st.lists(_ROWS, max_size=4, unique_by=lambda row: row[0]),
+    st.sampled_from([1, 3, 1 << 20]),
+)
 @settings(deadline=None)
 def test_each_image_has_the_verdict_of_the_cascade_on_its_nearest_variant(
-    known: Any, corpus: Any
+    known: Any, corpus: Any, found_at_once: int
 ) -> None:
-    found = _search(known, corpus)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(references, "_EXPANDED", found_at_once)
+        patch.setattr(hamming, "_FOUND", found_at_once)
+        found = _search(known, corpus)
     keys = [(row["pair_id"], row["source"], row["eval_id"]) for row in found]
     assert len(set(keys)) == len(keys)
     verdicts = [VERDICTS.index(row["verdict"]) for row in found]
