@@ -26,15 +26,17 @@ _GREY = (19595, 38470, 7471)
 """Of red, green and blue: ITU-R 601-2 in 16 bits, as Pillow has it."""
 _LIGHT = (299, 587, 114)
 """The same in thousandths, as PDQ has it. Both sums are whole and below 2**24: exact in floats."""
+_THOUSAND = (1000.0, float(np.float32(1 / 1000)))
 _PIXELS_BYTES = 4 * LANES
 """A register that holds LANES pixels of 3 bytes, and a few more."""
 _WIDE = 2 * LANES
 """Columns that are summed up at once, in so many registers that none waits for itself."""
 
-_BROAD = 4 * LANES
+BROAD = 4 * LANES
+"""Columns that `slide` takes at once."""
 
 _BYTE, _WORD, _LONG = (ir.IntType(bits) for bits in (8, 32, 64))
-_FLOAT, _DOUBLE = ir.FloatType(), ir.DoubleType()
+_FLOAT = ir.FloatType()
 
 
 def _lanes(number: Any, count: int = LANES) -> Any:
@@ -74,6 +76,13 @@ def _fused(builder: Any, one: Any, other: Any, more: Any) -> Any:
     return builder.call(known, [one, other, more])
 
 
+def _divided(builder: Any, number: Any, divisor: Any, inverse: Any) -> Any:
+    """The quotient as it is rounded, from a near one and what that lacks (P. Markstein, 1990)."""
+    near = builder.fmul(number, inverse)
+    lacks = _fused(builder, builder.fneg(near), divisor, number)
+    return _fused(builder, lacks, inverse, near)
+
+
 def _weighed(builder: Any, pixels: Any, first: Any, weights: tuple[int, ...]) -> Any:
     """The weighed sums of the colours of LANES pixels, as floats."""
     block = _lanes(_BYTE, _PIXELS_BYTES)
@@ -108,10 +117,9 @@ def _lightened(_: Any, pixels: Any, __: Any, ___: Any, row: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source, out = _arrays(context, builder, signature, arguments, [0, 3])
         total = _weighed(builder, source, arguments[1], _LIGHT)
-        thousandth = ir.Constant(_lanes(_DOUBLE), [0.001] * LANES)
-        exact = builder.fmul(builder.fpext(total, _lanes(_DOUBLE)), thousandth)
+        whole, inverse = (ir.Constant(_lanes(_FLOAT), [x] * LANES) for x in _THOUSAND)
         place = _at(builder, out, arguments[2], _lanes(_FLOAT))
-        builder.store(builder.fptrunc(exact, _lanes(_FLOAT)), place, align=4)
+        builder.store(_divided(builder, total, whole, inverse), place, align=4)
         return context.get_dummy_value()
 
     return types.none(pixels, types.intp, types.intp, row), generate
@@ -166,16 +174,21 @@ def _multiplied(_: Any, lines: Any, factors: Any, __: Any, sums: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source, down, out = _arrays(context, builder, signature, arguments, [0, 1, 3])
         left, lanes = arguments[2], _lanes(_FLOAT)
+        number = context.get_data_type(signature.args[0].dtype)
         zero = ir.Constant(lanes, [0.0] * LANES)
         totals = [cgutils.alloca_once_value(builder, zero) for _ in range(SUMS)]  # type: ignore[no-untyped-call]
         with cgutils.for_range(builder, builder.extract_value(source.shape, 0)) as loop:
             at = _row_of(builder, source, loop.index, left)
-            line = builder.load(_at(builder, source, at, _lanes(_BYTE)), align=1)
-            values = builder.uitofp(line, lanes)
+            line = builder.load(_at(builder, source, at, _lanes(number)), align=1)
+            values = builder.uitofp(line, lanes) if number == _BYTE else line
             for i, total in enumerate(totals):
                 factor = builder.gep(down.data, [_row_of(builder, down, loop.index, _LONG(i))])
                 every = _every(builder, builder.load(factor))
-                builder.store(_fused(builder, values, every, builder.load(total)), total)
+                if number == _BYTE:
+                    now = _fused(builder, values, every, builder.load(total))
+                else:
+                    now = builder.fadd(builder.load(total), builder.fmul(values, every))
+                builder.store(now, total)
         for i, total in enumerate(totals):
             place = _at(builder, out, _row_of(builder, out, _LONG(i), left), lanes)
             builder.store(builder.load(total), place, align=4)
@@ -198,9 +211,9 @@ def _slid(
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         lines, totals, out = _arrays(context, builder, signature, arguments, [0, 5, 7])
         _, enters, leaves, count, left, _, window, _ = arguments
-        lanes = _lanes(_FLOAT, _BROAD)
-        ones = ir.Constant(lanes, [1.0] * _BROAD)
-        divisor = _every(builder, window, _BROAD)
+        lanes = _lanes(_FLOAT, BROAD)
+        ones = ir.Constant(lanes, [1.0] * BROAD)
+        divisor = _every(builder, window, BROAD)
         inverse = builder.fdiv(ones, divisor)
         place = _at(builder, totals, left, lanes)
         total = cgutils.alloca_once_value(builder, builder.load(place, align=4))  # type: ignore[no-untyped-call]
@@ -213,10 +226,7 @@ def _slid(
             now = builder.fadd(builder.load(total), line(enters))
             now = builder.fsub(now, line(leaves))
             builder.store(now, total)
-            # P. Markstein, 1990: the rounded quotient of floats, from a near one and what it lacks.
-            near = builder.fmul(now, inverse)
-            lacks = _fused(builder, builder.fneg(near), divisor, now)
-            mean = _fused(builder, lacks, inverse, near)
+            mean = _divided(builder, now, divisor, inverse)
             at = _row_of(builder, out, loop.index, left)
             builder.store(mean, _at(builder, out, at, lanes), align=4)
         builder.store(builder.load(total), place, align=4)
@@ -299,7 +309,7 @@ def add_lines(lines: Bytes, first: int, weights: Words, sums: Words) -> None:
 @kernel
 def multiply(lines: Bytes, factors: Floats, sums: Floats) -> None:
     """Fill `sums` (SUMS, columns) with the product of `factors` (rows, SUMS), turned, and `lines`
-    (rows, columns), each sum from the first row to the last."""
+    (rows, columns), each sum from the first row to the last. Of floats each product is rounded."""
     rows, columns = lines.shape
     whole = columns - columns % LANES
     for x in range(0, whole, LANES):
@@ -317,8 +327,8 @@ def slide(lines: Floats, enters: int, leaves: int, sums: Floats, size: int, mean
     `sums` gain the next row from `enters` on, then lose the next from `leaves` on, and their
     `size`-th part goes to `means`."""
     columns = len(sums)
-    whole = columns - columns % _BROAD
-    for x in range(0, whole, _BROAD):
+    whole = columns - columns % BROAD
+    for x in range(0, whole, BROAD):
         _slide_block(lines, enters, leaves, len(means), x, sums, np.float32(size), means)
     for row in range(len(means)):
         for x in range(whole, columns):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.kernels import Bytes, kernel
-from pipeline.lanes import light, slide, transpose
+from pipeline.lanes import BROAD, SUMS, light, multiply, slide, transpose
 from pipeline.room import Room
 
 Floats = npt.NDArray[np.float32]
@@ -32,6 +32,8 @@ _COSINES = np.array(
     np.float32,
 )
 _COSINES_DOWN = np.ascontiguousarray(_COSINES.T)
+_COSINES_PARTS = np.ascontiguousarray(_COSINES_DOWN.reshape(_SAMPLES, -1, SUMS).swapaxes(0, 1))
+"""Those of SUMS terms at once."""
 
 
 _room = Room()
@@ -47,59 +49,65 @@ def compute(pixels: Bytes) -> tuple[bytes, int]:
     if min(pixels.shape[:2]) < _LEAST_SIDE:
         return bytes(BYTES), 0
     height, width, _ = pixels.shape
-    terms = np.zeros((_TERMS, _TERMS), np.float32)
-    lines = _room.array("lines", (height, width), np.float32)
-    turned = _room.array("turned", (width, height), np.float32)
-    once = _room.array("once", (width, height), np.float32)
+    # Whole registers of columns both ways: what is beyond the picture is never looked at.
+    high, wide = (-(-side // BROAD) * BROAD for side in (height, width))
+    lines = _room.array("lines", (high, wide), np.float32)
+    turned = _room.array("turned", (wide, high), np.float32)
+    once = _room.array("once", (wide, high), np.float32)
+    bits = np.zeros(BYTES, np.uint8)
     pixels = np.ascontiguousarray(pixels)
-    quality = _transformed(pixels, lines, turned, once, _COSINES, _COSINES_DOWN, terms)
-    flat = terms.ravel()
-    # Of an even number of terms the lower one of the middle.
-    median = np.partition(flat, flat.size // 2 - 1)[flat.size // 2 - 1]
-    return np.packbits(flat[::-1] > median).tobytes(), quality
+    quality = _hash(pixels, lines, turned, once, _COSINES_PARTS, _COSINES_DOWN, bits)
+    return bits.tobytes(), quality
 
 
 @kernel
-def _transformed(
+def _hash(
     pixels: Bytes,
     lines: Floats,
     turned: Floats,
     once: Floats,
-    cosines: Floats,
+    cosines_parts: Floats,
     cosines_down: Floats,
-    terms: Floats,
+    bits: Bytes,
 ) -> int:
-    """Fill `terms`; the quality. `lines` (height, width), `turned` and `once` (width, height) are
-    room to work in."""
-    height, width, _ = pixels.shape
+    """Fill `bits`; the quality. `lines`, `turned` and `once`, larger than the picture, are room to
+    work in."""
     samples = np.empty((_SAMPLES, _SAMPLES), np.float32)
+    _sample(pixels, lines, turned, once, samples)
+    terms = np.empty((_TERMS, _TERMS), np.float32)
+    half, factors = np.empty((SUMS, _SAMPLES), np.float32), np.empty((_SAMPLES, SUMS), np.float32)
+    for part in range(_TERMS // SUMS):
+        multiply(samples, cosines_parts[part], half)
+        transpose(half, factors)
+        multiply(cosines_down, factors, terms[part * SUMS : (part + 1) * SUMS])
+    flat = terms.reshape(-1)
+    # Of an even number of terms the lower one of the middle.
+    median = np.sort(flat)[len(flat) // 2 - 1]
+    for place in range(len(flat)):
+        if flat[len(flat) - 1 - place] > median:
+            bits[place // 8] |= np.uint8(128 >> (place % 8))
+    return _quality(samples)
+
+
+@kernel
+def _sample(pixels: Bytes, lines: Floats, turned: Floats, once: Floats, samples: Floats) -> None:
+    height, width, _ = pixels.shape
     if height == _SAMPLES and width == _SAMPLES:
         _lighten(pixels, samples)
-    else:
-        columns, rows = _sampled(width), _sampled(height)
-        _lighten(pixels, lines)
-        transpose(lines, turned)
-        _blur(turned, _window(width), np.arange(width), once)
-        transpose(once, lines)
-        twice = turned.reshape(height, width)
-        _blur(lines, _window(height), np.arange(height), twice)
-        transpose(twice, once)
-        # Lines do not touch one another: only those that are sampled are blurred at last.
-        chosen = np.empty((_SAMPLES, height), np.float32)
-        _blur(once, _window(width), columns, chosen)
-        upright = np.empty((height, _SAMPLES), np.float32)
-        transpose(chosen, upright)
-        _blur(upright, _window(height), rows, samples)
-    half = np.zeros((_TERMS, _SAMPLES), np.float32)
-    for i in range(_TERMS):
-        for k in range(_SAMPLES):
-            for j in range(_SAMPLES):
-                half[i, j] += cosines[i, k] * samples[k, j]
-    for i in range(_TERMS):
-        for k in range(_SAMPLES):
-            for j in range(_TERMS):
-                terms[i, j] += half[i, k] * cosines_down[k, j]
-    return _quality(samples)
+        return
+    _lighten(pixels, lines)
+    transpose(lines, turned)
+    _blur(turned, width, _window(width), np.arange(width), once)
+    transpose(once, lines)
+    twice = turned.reshape(lines.shape)
+    _blur(lines, height, _window(height), np.arange(height), twice)
+    transpose(twice, once)
+    # Lines do not touch one another: only those that are sampled are blurred at last.
+    chosen = np.empty((_SAMPLES, lines.shape[0]), np.float32)
+    _blur(once, width, _window(width), _sampled(width), chosen)
+    upright = np.empty((lines.shape[0], _SAMPLES), np.float32)
+    transpose(chosen, upright)
+    _blur(upright, height, _window(height), _sampled(height), samples)
 
 
 @kernel
@@ -112,9 +120,11 @@ def _sampled(side: int) -> Places:
 
 @kernel
 def _lighten(pixels: Bytes, brightness: Floats) -> None:
-    width = pixels.shape[1]
-    for y in range(len(brightness)):
-        light(pixels.reshape(-1), y * width, brightness[y])
+    height, width, _ = pixels.shape
+    brightness[height:] = 0
+    brightness[:height, width:] = 0
+    for y in range(height):
+        light(pixels.reshape(-1), y * width, brightness[y, :width])
 
 
 @kernel
@@ -123,10 +133,10 @@ def _window(side: int) -> int:
 
 
 @kernel
-def _blur(lines: Floats, window: int, rows: Places, blurred: Floats) -> None:
-    """The mean of a window that moves down each column and is cut off at its ends, at `rows`, which
-    ascend."""
-    height, width = lines.shape
+def _blur(lines: Floats, height: int, window: int, rows: Places, blurred: Floats) -> None:
+    """The mean of a window that moves down each column of the first `height` lines, and is cut off
+    at their ends, at `rows`, which ascend."""
+    width = lines.shape[1]
     sums = np.zeros(width, np.float32)
     ahead = (window + 2) // 2 - 1
     found, place = 0, -ahead
