@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download docs clean
+.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-recall docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -66,6 +66,10 @@ bench-match bench-balance bench-candidates: setup java
 bench-download: setup java ## Downloads, beside img2dataset: make bench-download DATA=folder
 	@test -n "$(DATA)" || { echo "make bench-download needs a folder of real photos: make bench-download DATA=path" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.download $(DATA)
+
+bench-recall: setup ## Planted copies found, and others taken for one: make bench-recall DATA=folder
+	@test -n "$(DATA)" || { echo "make bench-recall needs a folder of real photos: make bench-recall DATA=path" >&2; exit 2; }
+	$(BIN)/python -m benchmarks.recall $(DATA)
 
 docs: setup ## Write docs/settings.md from the settings
 	$(BIN)/python -m jobs.reference

@@ -1,13 +1,14 @@
-"""Cascade: what the hashes of two images say about them."""
+"""Cascade: what the hashes of two images say about them, and what a second look adds."""
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.settings import DedupSettings
 
-VERDICTS = ("overlap", "candidate", "undecidable")
-"""The same picture; near, and not confirmed; too flat to say. The nearest first."""
-_OVERLAP, _CANDIDATE, _UNDECIDABLE = range(3)
+VERDICTS = ("overlap", "candidate", "undecidable", "unrelated")
+"""The same picture; near, and not confirmed; too flat to say; near by chance, so that no row is
+written of it. The nearest first."""
+_OVERLAP, _CANDIDATE, _UNDECIDABLE, _UNRELATED = range(4)
 
 
 def verdicts(
@@ -24,7 +25,9 @@ def verdicts(
     """
     is_near = pdq <= settings.pdq_distance
     is_sure = (phash <= settings.sure_phash_distance) & (pdq <= settings.wide_pdq_distance)
-    confirmed = np.where(is_near | is_sure, _OVERLAP, _CANDIDATE)
+    is_candidate = pdq <= settings.candidate_pdq_distance
+    unconfirmed = np.where(is_candidate, _CANDIDATE, _UNRELATED)
+    confirmed = np.where(is_near | is_sure, _OVERLAP, unconfirmed)
     is_flat = quality < settings.min_quality
     by_hashes = np.where(is_flat, _UNDECIDABLE, confirmed)
     return np.where(is_same, _OVERLAP, by_hashes)

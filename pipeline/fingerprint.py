@@ -3,16 +3,17 @@
 reads   images, evaluation sets
 writes  fingerprints
 
-Downloaded images may bring theirs along; the others are read and decoded here.
+Downloaded images may bring theirs along; the others are read and decoded here. What one picture
+needs is public too: `decode`, `of_image`, `phash`, `pdq`, `variants`.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from PIL import Image, ImageOps
+from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
@@ -21,6 +22,19 @@ from pipeline.decoding import decode
 from pipeline.hashes import of_image
 from pipeline.schemas import FINGERPRINTS
 from pipeline.settings import EvalSet, FingerprintSettings
+from pipeline.similarity import look
+from pipeline.variants import basis, varied
+
+__all__ = [
+    "corpus",
+    "decode",
+    "evaluation",
+    "of_image",
+    "pdq",
+    "phash",
+    "read_image",
+    "variants",
+]
 
 REASONS = ("undecodable",)
 _ROW = pa.schema([*FINGERPRINTS, pa.field("dropped_for", pa.string())])
@@ -31,30 +45,22 @@ _DDL = (
 )
 
 
-def _inner(image: Image.Image, share: float) -> Image.Image:
-    dx, dy = image.width * (1 - share) / 2, image.height * (1 - share) / 2
-    return image.crop((round(dx), round(dy), round(image.width - dx), round(image.height - dy)))
+def phash(image: Image.Image) -> int:
+    """The 64 bits of an RGB image's pHash, in imagehash's order, as a signed number."""
+    return of_image(image).phash
 
 
-def _square(image: Image.Image) -> Image.Image:
-    return ImageOps.fit(image, (min(image.size), min(image.size)))
+def pdq(image: Image.Image) -> bytes:
+    """The 256 bits of an RGB image's PDQ. Its quality, and both hashes at once: `of_image`."""
+    return of_image(image).pdq
 
 
-def _pad(image: Image.Image) -> Image.Image:
-    side = max(image.size)
-    padded = Image.new("RGB", (side, side), "white")
-    padded.paste(image, ((side - image.width) // 2, (side - image.height) // 2))
-    return padded
-
-
-VARIANTS: dict[str, Callable[[Image.Image], Image.Image]] = {
-    "flip": ImageOps.mirror,
-    "square": _square,
-    "crop90": lambda image: _inner(image, 0.9),
-    "crop80": lambda image: _inner(image, 0.8),
-    "pad": _pad,
-}
-"""The transformations that hashes do not survive, so that the eval set is indexed with them."""
+def variants(image: Image.Image, names: Iterable[str]) -> Iterator[tuple[str, Image.Image]]:
+    """The transformations of an RGB image that its hashes do not survive, by name: all that there
+    are is `pipeline.variants.VARIANTS`."""
+    small = basis(image)
+    for name in names:
+        yield name, varied(small, name)
 
 
 def corpus(images: DataFrame, folder: str) -> DataFrame:
@@ -113,22 +119,27 @@ def _eval_rows(
 ) -> list[tuple[Any, ...]]:
     digest = hashlib.sha256(image.data).hexdigest()
     decoded = decode(image.data)
-    rows = [_row(image.name, evalset.name, "original", digest, decoded)]
+    seen_again = None if decoded is None else look(decoded)
+    rows = [_row(image.name, evalset.name, "original", digest, decoded, seen_again)]
     if decoded is not None:
-        for variant in settings.variants:
-            seen = VARIANTS[variant](decoded)
+        for variant, seen in variants(decoded, settings.variants):
             rows.append(_row(image.name, evalset.name, variant, None, seen))
     return rows
 
 
 def _row(
-    name: str, source: str, variant: str, digest: str | None, image: Image.Image | None
+    name: str,
+    source: str,
+    variant: str,
+    digest: str | None,
+    image: Image.Image | None,
+    seen_again: bytes | None = None,
 ) -> tuple[Any, ...]:
     if image is None:
         return name, source, variant, None, None, None, digest, None, None, None, "undecodable"
     found = of_image(image)
     hashes = found.phash, found.pdq, found.quality, digest, found.pixels_sha256
-    return name, source, variant, *hashes, min(image.size), None, None
+    return name, source, variant, *hashes, min(image.size), seen_again, None
 
 
 def _batch(rows: list[tuple[Any, ...]]) -> pa.RecordBatch:

@@ -8,6 +8,36 @@ from pipeline.settings.closed import Closed
 
 OptOut = Literal["noai", "noimageai", "noml", "noindex", "noimageindex", "none", "tdm-reservation"]
 """How a site says that its images are not for uses like ours."""
+Variant = Literal[
+    "flip",
+    "flip_square",
+    "flip_crop90",
+    "square",
+    "pad",
+    "border",
+    "border_black",
+    "crop90",
+    "crop80",
+    "left",
+    "right",
+    "cut_n",
+    "cut_e",
+    "cut_s",
+    "cut_w",
+    "crop95_nw",
+    "crop95_ne",
+    "crop95_se",
+    "crop95_sw",
+    "crop90_nw",
+    "crop90_n",
+    "crop90_ne",
+    "crop90_e",
+    "crop90_se",
+    "crop90_s",
+    "crop90_sw",
+    "crop90_w",
+]
+"""As in pipeline/variants.py."""
 
 
 class DownloadSettings(Closed):
@@ -79,18 +109,21 @@ class EvalSet(Closed):
 
 
 class FingerprintSettings(Closed):
-    variants: list[Literal["flip", "square", "crop90", "crop80", "pad"]] = [
-        "flip",
-        "square",
-        "crop90",
-        "pad",
+    variants: list[Variant] = [
+        *("flip", "flip_crop90", "square", "pad", "border", "border_black", "crop90", "crop80"),
+        *("crop95_nw", "crop95_ne", "crop95_se", "crop95_sw"),
+        *("cut_n", "cut_e", "cut_s", "cut_w", "left", "right"),
     ]
-    """Transformations of each eval image that are looked for, beside the original."""
+    """Transformations of each eval image that are looked for, beside the original. What each buys
+    and costs: docs/decisions.md#variants."""
 
 
 class DedupSettings(Closed):
     candidate_distance: int = Field(default=8, ge=0, le=16)
     """Bits of a 64-bit pHash that may differ for PDQ to have a look."""
+    candidate_pdq_distance: int = Field(default=90, ge=0, le=256)
+    """Bits of a 256-bit PDQ that may differ for the pixels to have a second look. Of what pHash
+    finds near by chance, five in six lie beyond."""
     pdq_distance: int = Field(default=31, ge=0, le=256)
     """Bits of a 256-bit PDQ that may differ in an overlap: PDQ's own recommendation."""
     sure_phash_distance: int = Field(default=4, ge=0, le=16)
@@ -98,6 +131,9 @@ class DedupSettings(Closed):
     wide_pdq_distance: int = Field(default=64, ge=0, le=256)
     min_quality: int = Field(default=50, ge=0, le=100)
     """PDQ's quality below which a hash says nothing and only equal pixels count."""
+    min_similarity: float = Field(default=0.7, ge=0, le=1)
+    """Correlation of the fine detail, laid over one another, that makes a candidate an overlap;
+    drawings that the hashes confirm must reach it too."""
     corpus_phash_distance: int = Field(default=2, ge=0, le=3)
     """Bits that may differ between two near-duplicates of the corpus, before PDQ confirms."""
     placeholder_urls: int = Field(default=20, ge=2)

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.decoding import decode
-from pipeline.fingerprint import VARIANTS, corpus
-from pipeline.hashes import of_image
+from pipeline.fingerprint import corpus, evaluation, of_image, pdq, phash, variants
+from pipeline.settings import EvalSet, FingerprintSettings
+from pipeline.similarity import look
 
 
 def _picture(seed: int, side: int = 96) -> Image.Image:
@@ -81,14 +82,6 @@ def test_no_bytes_stop_the_decoder(data: bytes) -> None:
     assert decode(data) is None or len(data) > 0
 
 
-def test_a_variant_of_an_evaluation_image_is_near_the_same_change_made_elsewhere() -> None:
-    image = _picture(5, 256)
-    for name, change in VARIANTS.items():
-        copy = decode(_encoded(change(image), quality=60))
-        assert copy is not None
-        assert _bits(of_image(change(image)).pdq, of_image(copy).pdq) <= 31, name
-
-
 def test_what_was_hashed_at_download_is_not_read_again(spark, tmp_path) -> None:
     images = [_picture(seed, 128) for seed in (1, 2)]
     stored = [_encoded(image) for image in images]
@@ -127,3 +120,29 @@ def test_what_was_hashed_at_download_is_not_read_again(spark, tmp_path) -> None:
         assert (found[name]["source"], found[name]["variant"]) == ("corpus", "original")
         assert (found[name]["sha256"], found[name]["dropped_for"]) == ("ab", None)
     assert (found["broken"]["phash"], found["broken"]["dropped_for"]) == (None, "undecodable")
+
+
+def test_one_picture_is_hashed_without_spark() -> None:
+    image = _picture(6, 600)
+    found = of_image(image)
+    assert (phash(image), pdq(image)) == (found.phash, found.pdq)
+    made = dict(variants(image, ["crop90", "flip"]))
+    assert list(made) == ["crop90", "flip"]
+    assert made["flip"].size == (256, round(620 * 256 / 600))
+
+
+def test_an_evaluation_image_has_its_variants_and_one_look(spark, tmp_path) -> None:
+    image = _picture(7, 40)
+    (tmp_path / "test" / "noise").mkdir(parents=True)
+    (tmp_path / "test" / "noise" / "a.png").write_bytes(_encoded(image, "PNG"))
+    (tmp_path / "test" / "noise" / "b.png").write_bytes(b"no image")
+    settings = FingerprintSettings(variants=["flip", "pad"])
+    table = evaluation(spark, [EvalSet(name="noise", path=str(tmp_path))], settings, tasks=2)
+    found = {(row["id"][-5:], row["variant"]): row for row in table.collect()}
+    assert set(found) == {("a.png", v) for v in ("original", "flip", "pad")} | {
+        ("b.png", "original")
+    }
+    assert found["a.png", "original"]["look"] == look(image)
+    assert found["a.png", "flip"]["look"] is None
+    assert [found["a.png", v]["side"] for v in ("original", "pad")] == [40, 60]
+    assert found["b.png", "original"]["dropped_for"] == "undecodable"

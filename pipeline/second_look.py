@@ -1,0 +1,103 @@
+"""Second look: candidates are laid over their evaluation image, pixel by pixel.
+
+reads   overlaps, the places of their images in tars, fingerprints
+writes  overlaps
+
+Hashes leave pairs that are near and not confirmed, and confirm drawings that only share a shape.
+An image that cannot be read leaves the verdict as it was.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from pyspark.sql import DataFrame
+from pyspark.sql import functions as F
+
+from pipeline import tars
+from pipeline.decoding import decode
+from pipeline.schemas import OVERLAPS
+from pipeline.settings import DedupSettings
+from pipeline.similarity import is_drawn, look, similarity, size_of
+from pipeline.variants import starts
+
+_DDL = (
+    "pair_id string, source string, eval_id string, variant string, "
+    "phash_distance int, pdq_distance int, similarity float, verdict string"
+)
+
+
+def second_look(
+    overlaps: DataFrame, places: DataFrame, fingerprints: DataFrame, settings: DedupSettings
+) -> DataFrame:
+    """The overlaps, with the similarity of those that need it and the verdict that follows.
+
+    `places` has pair_id, path, offset and bytes: where each image lies in a tar.
+    """
+    is_original = (F.col("variant") == "original") & F.col("look").isNotNull()
+    known = fingerprints.where((F.col("source") != "corpus") & is_original)
+    known = known.select("source", F.col("id").alias("eval_id"), "look")
+    places = places.select("pair_id", "path", "offset", "bytes")
+    open_ones = overlaps.where(F.col("verdict").isin("candidate", "overlap"))
+    closed = overlaps.where(~F.col("verdict").isin("candidate", "overlap"))
+    # An evaluation image that half the web copies must not fill one task: candidates are spread
+    # by their own images, each of which is then read from its tar in one place.
+    placed = open_ones.join(places, on="pair_id", how="left")
+    seen = placed.join(known, on=["source", "eval_id"], how="left")
+    seen = seen.repartition("path", "pair_id").sortWithinPartitions("path", "offset", "pair_id")
+
+    def look_again(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield _decided(batch, settings)
+
+    decided = seen.mapInArrow(look_again, _DDL)
+    return closed.select(*OVERLAPS.names).unionByName(decided)
+
+
+def _decided(batch: pa.RecordBatch, settings: DedupSettings) -> pa.RecordBatch:
+    rows = batch.to_pylist()
+    last: tuple[str | None, bytes | None] = (None, None)
+    for row in rows:
+        known = row["look"]
+        if known is None or row["path"] is None or not needs_look(row, known):
+            continue
+        if last[0] != row["pair_id"]:
+            last = row["pair_id"], _look_at(row["path"], row["offset"], row["bytes"])
+        if last[1] is not None:
+            found = of_looks(known, last[1], row["variant"])
+            row["similarity"] = found
+            row["verdict"] = verdict(row["verdict"], found, settings)
+    columns = [pa.array([row[f.name] for row in rows], f.type) for f in OVERLAPS]
+    return pa.RecordBatch.from_arrays(columns, names=OVERLAPS.names)
+
+
+def needs_look(row: Mapping[str, Any], known: bytes) -> bool:
+    """Whether hashes do not settle an overlap of an evaluation image that looks like `known`."""
+    is_equal = row["phash_distance"] == 0 and row["pdq_distance"] == 0
+    is_confirmed = row["verdict"] == "overlap" and (is_equal or not is_drawn(known))
+    return row["verdict"] in ("candidate", "overlap") and not is_confirmed
+
+
+def _look_at(path: str, offset: int, size: int) -> bytes | None:
+    try:
+        data = tars.read(Path(path), offset, size)
+    except OSError:  # the tar is gone: what the hashes said stands
+        return None
+    image = decode(data)
+    return None if image is None else look(image)
+
+
+def of_looks(known: bytes, seen: bytes, variant: str) -> float | None:
+    """The similarity of an evaluation image and one that a variant of it is near; None where there
+    is too little to compare."""
+    found = similarity(known, seen, starts(variant, *size_of(known)))
+    return None if math.isnan(found) else found
+
+
+def verdict(by_hashes: str, found: float | None, settings: DedupSettings) -> str:
+    """What the hashes and the second look say together."""
+    if found is None:
+        return by_hashes
+    return "overlap" if found >= settings.min_similarity else "candidate"
