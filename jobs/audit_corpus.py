@@ -35,6 +35,7 @@ from pipeline.audit import SMALL_SIDE
 from pipeline.decisions import read as read_decisions
 from pipeline.errors import BadInput
 from pipeline.schemas import OVERLAPS, SCANNED
+from pipeline.second_look import second_look
 from pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -190,7 +191,9 @@ class _Audit:
         def make(folder: Path) -> None:
             known = self._spark.read.parquet(str(evaluation))
             both = scan.fingerprints(self._scanned).unionByName(scan.whole(known))
-            found = dedup.overlaps(both, self._settings.dedup).toArrow()
+            cascade = self._settings.dedup
+            near = dedup.overlaps(both, cascade)
+            found = second_look(near, self._scanned, both, cascade).toArrow()
             names = [("pair_id", "ascending"), ("source", "ascending"), ("eval_id", "ascending")]
             pq.write_table(found.cast(OVERLAPS).sort_by(names), folder / "overlaps.parquet")
 
