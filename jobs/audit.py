@@ -22,7 +22,7 @@ from jobs.ledger import Ledger
 from jobs.run import Run
 from jobs.subject import EvalCount, Subject
 from pipeline import audit, decisions
-from pipeline.audit import SMALL_SIDE, measured, predictions, shift
+from pipeline.audit import SMALL_SIDE, measured, predictions, references, shift
 from pipeline.decisions import Applied, Decisions
 from pipeline.settings import AuditSettings, DedupSettings
 
@@ -41,7 +41,9 @@ def main(run: Run) -> None:
     audited = write_audit(folder, subject, settings.audit, settings.dedup, captions)
     sets = audited.summary["sets"]
     notes = {told["evalset"]: f"{told['overlapping']} of {told['images']}" for told in sets}
-    run.finish("audit", Ledger(run.rows("overlaps"), audited.rows.num_rows, notes=notes))
+    others = run.rows("overlaps") - audited.rows.num_rows
+    dropped = {"of no evaluation set": others} if others else {}
+    run.finish("audit", Ledger(run.rows("overlaps"), audited.rows.num_rows, dropped, notes=notes))
 
 
 def write_audit(
@@ -65,6 +67,7 @@ def write_audit(
         "corpus": {"name": subject.name, "images": subject.images, "scan": subject.scan},
         "sets": audit.as_json(lines),
         "over_sets": audit.over_sets(lines),
+        "avoided": subject.avoided,
         "clip": measured.CLIP,
         "recall": {"source": measured.RECALL_SOURCE, "rows": [asdict(r) for r in measured.RECALL]},
         "decisions": _told_of_decisions(applied, taken, rows, subject, settings),
@@ -175,14 +178,17 @@ def _line(name: str) -> str:
 def _of_run(run: Run) -> Subject:
     overlaps = run.read_arrow("overlaps")
     near = overlaps.column("pair_id").unique()
+    sets = run.settings.evalsets
+    removed, kept = _those_of(run, "dropped", near), _those_of(run, "shards", near)
     return Subject(
         name=run.root.name,
         images=run.rows("images"),
-        evalsets=run.settings.evalsets,
+        evalsets=references.evaluation(sets),
         counts=_counts(run),
-        overlaps=overlaps,
-        removed=_those_of(run, "dropped", near),
-        kept=_those_of(run, "shards", near),
+        overlaps=references.of_evaluation(overlaps, sets),
+        removed=removed,
+        kept=kept,
+        avoided=references.avoided(overlaps, sets, removed, kept),
         pictures=partial(pictures.downloaded, run),
         eval_ids=partial(_eval_ids, run),
         take_decisions=f"wit build --run {shlex.quote(str(run.root))} "
@@ -208,7 +214,7 @@ def _counts(run: Run) -> dict[str, EvalCount]:
     flat = images.filter(pc.field("quality") < run.settings.dedup.min_quality)
     small = images.filter(pc.field("side") <= SMALL_SIDE)
     counted = [_by_set(rows) for rows in (images, hashes, flat, small)]
-    names = [evalset.name for evalset in run.settings.evalsets]
+    names = [evalset.name for evalset in references.evaluation(run.settings.evalsets)]
     return {name: EvalCount(*(count[name] for count in counted)) for name in names}
 
 

@@ -116,16 +116,11 @@ def _shown(rows: pa.Table, limit: int) -> list[Row]:
 
 
 def _originals(evalset: EvalSet, names: set[str]) -> dict[str, str | None]:
-    """Thumbnails of images of a set, by name."""
-    found: dict[str, str | None] = {}
-    if not names:
-        return found
-    for image in evalsets.images(evalset, evalset.split):
-        if image.name in names:
-            found[image.name] = pictures.thumbnail(image.data)
-            if len(found) == len(names):
-                break
-    return found
+    """Thumbnails of images of a set, by name; of a list of hashes there are none."""
+    if not names or evalsets.format_of(evalset) == "hashes":
+        return {}
+    found = evalsets.find(evalset, names)
+    return {image.name: pictures.thumbnail(image.data) for image in found}
 
 
 def _curve(line: dict[str, Any], dedup: DedupSettings) -> str | None:

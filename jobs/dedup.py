@@ -3,13 +3,20 @@
 from collections import Counter
 
 from jobs.run import Run
-from pipeline import dedup
+from pipeline import decisions, dedup
+from pipeline.fingerprint import places
+from pipeline.second_look import second_look
 
 
 def main(run: Run) -> None:
     settings = run.settings.dedup
     images, fingerprints = run.read("images"), run.read("fingerprints")
-    run.write("overlaps", dedup.overlaps(fingerprints, settings))
+    overlaps = dedup.overlaps(fingerprints, settings)
+    where = places(images, str(run.path("images")))
+    overlaps = second_look(overlaps, where, fingerprints, settings)
+    if settings.decisions is not None:
+        overlaps = dedup.decided(overlaps, decisions.read(settings.decisions))
+    run.write("overlaps", overlaps)
     overlaps = run.read("overlaps")
     purposes = {evalset.name: evalset.purpose for evalset in run.settings.evalsets}
     run.write("dropped", dedup.dropped(images, fingerprints, overlaps, settings, purposes))

@@ -38,8 +38,9 @@ def load(config: Path | None, sets: list[str]) -> Settings:
 
 
 _PATHS = (
-    *("dumps", "pageviews", "wordnet", "wats", "path", "captions", "vocabulary"),
-    *("decisions", "predictions"),
+    *("dumps", "pageviews", "wordnet", "blocklist", "wats", "warcs", "path", "filter_model"),
+    *("blocked_domains", "blocked_urls", "blocked_captions", "captions"),
+    *("decisions", "predictions", "vocabulary"),
 )
 
 

@@ -9,7 +9,7 @@ from pipeline.shard import index, plan, shard
 
 def main(run: Run) -> None:
     balanced = run.read("balanced")
-    if run.settings.dedup.captions == "all":
+    if run.settings.dedup.keep_captions == "all":
         balanced = balanced.join(run.read("deduped"), on="pair_id", how="left")
     placed, shards = plan(balanced, run.settings.shard)
     folder = run.begin("shards")

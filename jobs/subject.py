@@ -1,7 +1,7 @@
 """Subject: a corpus that is audited, whoever made it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -24,7 +24,7 @@ class Subject:
     counts: dict[str, EvalCount]
     """By evaluation set."""
     overlaps: pa.Table
-    """Rows of schemas.OVERLAPS."""
+    """Rows of schemas.OVERLAPS, all distances known (`references.of_evaluation`)."""
     removed: set[str]
     """The `pair_id` of those overlaps that dedup took out; empty where nothing is taken out."""
     kept: set[str]
@@ -36,5 +36,7 @@ class Subject:
     take_decisions: str = ""
     """The command that takes a decisions file, put for `FILE`, into the corpus; empty where none
     does."""
+    avoided: list[dict[str, Any]] = field(default_factory=list)
+    """What was found of blocklists and opt-outs, a line for each (pipeline.audit.references)."""
     scan: dict[str, Any] | None = None
     """What was counted while somebody else's shards were read; None for a run."""

@@ -27,7 +27,8 @@ class Stage:
     reads: tuple[str, ...]
     writes: tuple[str, ...]
     sections: tuple[str, ...]
-    """Sections of the settings that change its result, or single keys of others."""
+    """Sections of the settings that change its result, or single keys of others; of a list of
+    sections that key of each."""
     sources: Callable[[Settings], list[str]] = _no_sources
     """Files from outside the run that it reads."""
 
@@ -36,7 +37,11 @@ class Stage:
         for name in self.sections:
             section, _, key = name.partition(".")
             matters = _that_matters(getattr(settings, section))
-            if key:
+            if isinstance(matters, list) and key:
+                entries = found.setdefault(section, [{} for _ in matters])
+                for entry, values in zip(entries, matters, strict=True):
+                    entry[key] = values[key]
+            elif key:
                 found.setdefault(section, {})[key] = matters[key]
             else:
                 found[section] = matters
@@ -125,9 +130,18 @@ def _ingest_sources(settings: Settings) -> list[str]:
     return [*crawls, *tables, *sources.expand(lists), *model]
 
 
+def _dedup_sources(settings: Settings) -> list[str]:
+    return [] if settings.dedup.decisions is None else [settings.dedup.decisions]
+
+
 def _vocabulary(settings: Settings) -> list[str]:
     return [] if settings.train.vocabulary is None else [settings.train.vocabulary]
 
+
+_IMAGES_OF_SETS = tuple(
+    f"evalsets.{key}" for key in ("name", "path", "format", "split", "image_column")
+)
+"""What decides which images are looked for; how a set is scored does not."""
 
 STAGES = (
     Stage(
@@ -154,7 +168,7 @@ STAGES = (
         "jobs.fingerprint",
         ("images",),
         ("fingerprints",),
-        ("fingerprint", "evalsets"),
+        ("fingerprint", *_IMAGES_OF_SETS),
         _evalset_paths,
     ),
     Stage(
@@ -162,7 +176,8 @@ STAGES = (
         "jobs.dedup",
         ("images", "fingerprints"),
         ("overlaps", "deduped", "dropped"),
-        ("dedup",),
+        ("dedup", "evalsets.name", "evalsets.purpose"),
+        _dedup_sources,
     ),
     Stage(
         "balance",
@@ -177,7 +192,7 @@ STAGES = (
         "jobs.audit",
         ("images", "fingerprints", "overlaps", "dropped", "shards"),
         ("audit",),
-        ("audit", "dedup", "evalsets"),
+        ("audit", "dedup", *_IMAGES_OF_SETS, "evalsets.purpose", "evalsets.captions"),
         _audit_sources,
     ),
     Stage("train", "jobs.train", ("shards",), ("checkpoints",), ("train",), _vocabulary),

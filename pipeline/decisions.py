@@ -20,6 +20,7 @@ from pipeline.errors import BadInput
 
 FORMAT = "webimagetext decisions 1"
 BY_THRESHOLD, BY_HAND = "threshold", "hand"
+_BITS = 256
 _MAX_BYTES = 64 * 1024 * 1024
 
 _Name = Annotated[str, msgspec.Meta(max_length=4096)]
@@ -133,7 +134,8 @@ def _decide(
     """The verdict of each row, who decided it, and the decided pairs that were found."""
     verdicts = np.array(rows.column("verdict").to_pylist(), dtype=object)
     decided = np.full(rows.num_rows, None, dtype=object)
-    distances = np.array(rows.column("pdq_distance").to_pylist(), np.int64)
+    # What cannot be known, since a reference has no PDQ, is within no threshold.
+    distances = rows.column("pdq_distance").fill_null(_BITS + 1).to_numpy(zero_copy_only=False)
     # A flat image's hash says nothing, however near it is: only a person decides it, by hand.
     has_hash = verdicts != "undecidable"
     for name, most in decisions.thresholds.items():

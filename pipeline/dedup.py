@@ -18,6 +18,7 @@ from pyspark.sql import functions as F
 
 from pipeline import references
 from pipeline.clusters import components, links
+from pipeline.decisions import Decisions, apply_to_batches
 from pipeline.hamming import HammingIndex
 from pipeline.hashcolumns import pdq_words
 from pipeline.placeholders import placeholders
@@ -70,6 +71,15 @@ def overlaps(fingerprints: DataFrame, settings: DedupSettings) -> DataFrame:
             yield searcher.overlaps(batch)
 
     return corpus.mapInArrow(search_batches, _OVERLAPS_DDL)
+
+
+def decided(overlaps: DataFrame, decisions: Decisions) -> DataFrame:
+    """The overlaps with the verdicts that a person gave."""
+
+    def decide(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        return apply_to_batches(batches, decisions)
+
+    return overlaps.mapInArrow(decide, _OVERLAPS_DDL)
 
 
 def crowded(overlaps: DataFrame, settings: DedupSettings) -> int:
@@ -259,7 +269,7 @@ def deduped(images: DataFrame, dropped: DataFrame, settings: DedupSettings) -> D
     """The arrived pairs that stay, with the captions of those that they represent."""
     arrived = images.where(F.col("status") == "success").select("pair_id", "caption")
     stay = arrived.join(dropped.select("pair_id"), on="pair_id", how="left_anti")
-    if settings.captions == "one":
+    if settings.keep_captions == "one":
         nothing = F.lit(None).cast("array<string>").alias("alternatives")
         return stay.select("pair_id", nothing)
     copies = dropped.where(F.col("reason").isin("exact duplicate", "near duplicate"))

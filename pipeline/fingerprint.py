@@ -33,6 +33,7 @@ __all__ = [
     "of_image",
     "pdq",
     "phash",
+    "places",
     "read_image",
     "variants",
 ]
@@ -89,6 +90,13 @@ def corpus(images: DataFrame, folder: str) -> DataFrame:
             yield _batch(rows)
 
     return hashed.unionByName(unhashed.mapInArrow(hash_batches, _DDL))
+
+
+def places(images: DataFrame, folder: str) -> DataFrame:
+    """Where each downloaded image lies in the tars of `folder`: pair_id, path, offset, bytes."""
+    arrived = images.where(F.col("status") == "success")
+    path = F.format_string(f"{folder.replace('%', '%%')}/%05d.tar", "raw_shard")
+    return arrived.select("pair_id", path.alias("path"), "offset", "bytes")
 
 
 def read_image(folder: str, row: dict[str, Any]) -> bytes:

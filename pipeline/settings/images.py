@@ -176,9 +176,11 @@ class DedupSettings(Closed):
     references_per_image: int = Field(default=20, gt=0)
     """Overlaps told of one image of the corpus, at most: the nearest. A flat one is near thousands
     of flat ones. Images that reach it are counted."""
-    captions: Literal["one", "all"] = "one"
+    keep_captions: Literal["one", "all"] = "one"
     """With `all`, the image that represents equals and near-duplicates keeps the captions of all of
     them, as `alternatives` in its shard's JSON."""
+    decisions: str | None = None
+    """A file that the audit's page exported: what was decided there of overlaps by hand."""
     placeholder_urls: int = Field(default=20, ge=2)
     """The same picture under this many addresses, with as many captions, is an error image."""
 

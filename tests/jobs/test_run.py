@@ -12,7 +12,7 @@ from pipeline.errors import BadInput, MissingTable
 from pipeline.schemas import DEDUPED, DROPPED
 from pipeline.settings import Settings
 
-_ROWS = pa.table([["a", "b"]], schema=DEDUPED)
+_ROWS = pa.table([["a", "b"], [None, None]], schema=DEDUPED)
 
 
 def _run(tmp_path: Path) -> Run:

@@ -158,7 +158,7 @@ def test_a_blocked_image_is_told_as_that_and_what_stays_keeps_all_captions(
         ("h1", "wishes", "original", None, None, None, "s1", None),
     ]
     images, fingerprints = _tables(spark, pairs, evals)
-    settings = DedupSettings(captions="all")
+    settings = DedupSettings(keep_captions="all")
     found = overlaps(fingerprints, settings).cache()
     assert crowded(found, settings) == 0
     assert crowded(found, DedupSettings(references_per_image=2)) == 1
