@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.kernels import Bytes, kernel
-from pipeline.lanes import BROAD, SUMS, light, multiply, slide, transpose
+from pipeline.lanes import light, transpose
 from pipeline.room import Room
+from pipeline.sums import BROAD, SUMS, multiply, slide
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]

@@ -18,6 +18,7 @@ import simplejpeg
 from pipeline import lanes
 from pipeline.kernels import Bytes, kernel
 from pipeline.room import Room
+from pipeline.sums import add_lines, multiply
 
 Floats = npt.NDArray[np.float32]
 Doubles = npt.NDArray[np.float64]
@@ -222,7 +223,7 @@ def _weigh_lines(
     sums = np.empty(width, np.int32)
     for row in range(len(found)):
         sums[:] = 1 << (_WHOLE_BITS - 1)
-        lanes.add_lines(lines, first[row], weights[row, : count[row]], sums)
+        add_lines(lines, first[row], weights[row, : count[row]], sums)
         for x in range(width):
             found[row, x] = min(max(sums[x] >> _WHOLE_BITS, 0), 255)
 
@@ -246,7 +247,7 @@ def _low_terms(small: Bytes, cosines: Doubles) -> Doubles:
 def _fused_terms(lines: Bytes, down: Floats, across: Floats) -> Doubles:
     """`down`, turned, times `lines` times `across`."""
     half = np.empty((LOW, lines.shape[1]), np.float32)
-    lanes.multiply(lines, down, half)
+    multiply(lines, down, half)
     terms = np.zeros((LOW, LOW))
     for x in range(len(across)):
         for i in range(LOW):

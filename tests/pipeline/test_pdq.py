@@ -88,15 +88,15 @@ def test_a_sliding_mean_is_rounded_as_a_quotient(
     columns: int, rows: int, size: int, seed: int
 ) -> None:
     lines = np.random.default_rng(seed).uniform(0, 255, (rows + size, columns)).astype(np.float32)
-    sums = lines[:size].sum(0, dtype=np.float32)
-    expected, now = [], sums.copy()
+    totals = lines[:size].sum(0, dtype=np.float32)
+    expected, now = [], totals.copy()
     for row in range(rows):
         now = (now + lines[size + row]) - lines[row]
         expected.append(now / np.float32(size))
     means = np.empty((rows, columns), np.float32)
-    lanes.slide(lines, size, 0, sums, size, means)
+    sums.slide(lines, size, 0, totals, size, means)
     assert (means == np.array(expected)).all()
-    assert (sums == now).all()
+    assert (totals == now).all()
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])

@@ -1,0 +1,169 @@
+"""Sums of lines, kept in registers until they are done: compilers keep them in memory."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from pipeline.kernels import LANES, Bytes, kernel
+from pipeline.vectors import (
+    BYTE,
+    FLOAT,
+    FLOATS,
+    LONG,
+    WORD,
+    arrays,
+    divided,
+    fused,
+    offset,
+    pointer,
+    spread,
+    vector,
+)
+
+Floats = npt.NDArray[np.float32]
+Words = npt.NDArray[np.int32]
+
+SUMS = 8
+"""Of columns, that `multiply` makes at once."""
+BROAD = 4 * LANES
+"""Columns that `slide` takes at once."""
+_WIDE = 2 * LANES
+"""Columns that `add_lines` takes at once: in so many registers that none waits for itself."""
+
+
+def _summed(_: Any, lines: Any, __: Any, weights: Any, ___: Any, sums: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, taps, out = arrays(context, builder, signature, arguments, [0, 2, 4])
+        _, first, _, left, _ = arguments
+        lanes = vector(WORD, _WIDE)
+        place = pointer(builder, out, left, lanes)
+        total = cgutils.alloca_once_value(builder, builder.load(place, align=4))  # type: ignore[no-untyped-call]
+        with cgutils.for_range(builder, builder.extract_value(taps.shape, 0)) as loop:
+            at = offset(builder, source, builder.add(first, loop.index), left)
+            line = builder.load(pointer(builder, source, at, vector(BYTE, _WIDE)), align=1)
+            weight = builder.load(builder.gep(taps.data, [loop.index]))
+            product = builder.mul(builder.zext(line, lanes), spread(builder, weight, _WIDE))
+            builder.store(builder.add(builder.load(total), product), total)
+        builder.store(builder.load(total), place, align=4)
+        return context.get_dummy_value()
+
+    return types.none(lines, types.intp, weights, types.intp, sums), generate
+
+
+def _multiplied(_: Any, lines: Any, factors: Any, __: Any, sums: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, down, out = arrays(context, builder, signature, arguments, [0, 1, 3])
+        left, lanes = arguments[2], FLOATS
+        number = context.get_data_type(signature.args[0].dtype)
+        zero = ir.Constant(lanes, [0.0] * LANES)
+        totals = [cgutils.alloca_once_value(builder, zero) for _ in range(SUMS)]  # type: ignore[no-untyped-call]
+        with cgutils.for_range(builder, builder.extract_value(source.shape, 0)) as loop:
+            at = offset(builder, source, loop.index, left)
+            line = builder.load(pointer(builder, source, at, vector(number)), align=1)
+            values = builder.uitofp(line, lanes) if number == BYTE else line
+            for i, total in enumerate(totals):
+                factor = builder.gep(down.data, [offset(builder, down, loop.index, LONG(i))])
+                factor = spread(builder, builder.load(factor))
+                if number == BYTE:
+                    now = fused(builder, values, factor, builder.load(total))
+                else:
+                    now = builder.fadd(builder.load(total), builder.fmul(values, factor))
+                builder.store(now, total)
+        for i, total in enumerate(totals):
+            place = pointer(builder, out, offset(builder, out, LONG(i), left), lanes)
+            builder.store(builder.load(total), place, align=4)
+        return context.get_dummy_value()
+
+    return types.none(lines, factors, types.intp, sums), generate
+
+
+def _slid(
+    _: Any,
+    source: Any,
+    __: Any,
+    ___: Any,
+    ____: Any,
+    _____: Any,
+    sums: Any,
+    ______: Any,
+    means: Any,
+) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lines, totals, out = arrays(context, builder, signature, arguments, [0, 5, 7])
+        _, enters, leaves, count, left, _, window, _ = arguments
+        lanes = vector(FLOAT, BROAD)
+        ones = ir.Constant(lanes, [1.0] * BROAD)
+        divisor = spread(builder, window, BROAD)
+        inverse = builder.fdiv(ones, divisor)
+        place = pointer(builder, totals, left, lanes)
+        total = cgutils.alloca_once_value(builder, builder.load(place, align=4))  # type: ignore[no-untyped-call]
+        with cgutils.for_range(builder, count) as loop:
+
+            def line(first: Any) -> Any:
+                at = offset(builder, lines, builder.add(first, loop.index), left)
+                return builder.load(pointer(builder, lines, at, lanes), align=4)
+
+            now = builder.fadd(builder.load(total), line(enters))
+            now = builder.fsub(now, line(leaves))
+            builder.store(now, total)
+            mean = divided(builder, now, divisor, inverse)
+            at = offset(builder, out, loop.index, left)
+            builder.store(mean, pointer(builder, out, at, lanes), align=4)
+        builder.store(builder.load(total), place, align=4)
+        return context.get_dummy_value()
+
+    numbers = (types.intp, types.intp, types.intp, types.intp)
+    return types.none(source, *numbers, sums, types.float32, means), generate
+
+
+_sum_block: Any = intrinsic(_summed)
+_slide_block: Any = intrinsic(_slid)
+_multiply_block: Any = intrinsic(_multiplied)
+
+
+@kernel
+def add_lines(lines: Bytes, first: int, weights: Words, sums: Words) -> None:
+    """Add to `sums` the weighed sum of as many of `lines`, from `first` on, as there are weights.
+    It is one of 32 bits, which wrap around."""
+    width = len(sums)
+    whole = width - width % _WIDE
+    for x in range(0, whole, _WIDE):
+        _sum_block(lines, first, weights, x, sums)
+    for tap in range(len(weights)):
+        for x in range(whole, width):
+            sums[x] += np.int32(weights[tap] * np.int32(lines[first + tap, x]))
+
+
+@kernel
+def multiply(lines: Bytes, factors: Floats, sums: Floats) -> None:
+    """Fill `sums` (SUMS, columns) with the product of `factors` (rows, SUMS), turned, and `lines`
+    (rows, columns), each sum from the first row to the last. Of floats each product is rounded."""
+    rows, columns = lines.shape
+    whole = columns - columns % LANES
+    for x in range(0, whole, LANES):
+        _multiply_block(lines, factors, x, sums)
+    sums[:, whole:] = 0
+    for y in range(rows):
+        for i in range(SUMS):
+            for x in range(whole, columns):
+                sums[i, x] += np.float32(lines[y, x]) * factors[y, i]
+
+
+@kernel
+def slide(lines: Floats, enters: int, leaves: int, sums: Floats, size: int, means: Floats) -> None:
+    """Move a window down each column of `lines`, by as many rows as `means` has: each time its
+    `sums` gain the next row from `enters` on, then lose the next from `leaves` on, and their
+    `size`-th part goes to `means`."""
+    columns = len(sums)
+    whole = columns - columns % BROAD
+    for x in range(0, whole, BROAD):
+        _slide_block(lines, enters, leaves, len(means), x, sums, np.float32(size), means)
+    for row in range(len(means)):
+        for x in range(whole, columns):
+            sums[x] = (sums[x] + lines[enters + row, x]) - lines[leaves + row, x]
+            means[row, x] = sums[x] / np.float32(size)
