@@ -31,9 +31,10 @@ from jobs.run import spark_schema
 from jobs.stamps import digest, stamp
 from jobs.subject import EvalCount, Subject
 from pipeline import caption_tables, dedup, fingerprint, scan, tars
-from pipeline.audit import SMALL_SIDE
+from pipeline.audit import SMALL_SIDE, references
 from pipeline.decisions import read as read_decisions
 from pipeline.errors import BadInput
+from pipeline.evalsets import registry
 from pipeline.schemas import OVERLAPS, SCANNED
 from pipeline.second_look import second_look
 from pipeline.settings import Settings
@@ -42,7 +43,6 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 _SECTIONS = ("evalsets", "fingerprint", "dedup", "audit", "spark")
-_EVAL_TASKS = 16
 
 
 def main(
@@ -91,6 +91,7 @@ class _Audit:
     def __init__(self, corpus: Corpus, settings: Settings, out: Path, progress: Progress) -> None:
         self._corpus, self._settings = corpus, settings
         self._out, self._work, self._progress = out, out / "_work", progress
+        self._avoided = OVERLAPS.empty_table()
 
     @cached_property
     def _spark(self) -> "SparkSession":
@@ -110,7 +111,7 @@ class _Audit:
             sets = [] if captions is None else audit_captions.told(captions)
             audited = write_audit(staged, subject, audit, cascade, sets)
             (staged / "removed.csv").unlink()  # from this corpus nothing was removed yet
-            _write_to_remove(staged / "to_remove.csv", audited.rows)
+            _write_to_remove(staged / "to_remove.csv", [audited.rows, self._avoided])
             if captions is not None:
                 for file in (audit_captions.FOUND, audit_captions.PAIRS):
                     shutil.copyfile(captions / file, staged / file)
@@ -173,9 +174,9 @@ class _Audit:
 
         def make(folder: Path) -> None:
             settings = self._settings
-            tasks = min(settings.spark.partitions, _EVAL_TASKS)
+            tasks = settings.spark.partitions
             rows = fingerprint.evaluation(
-                self._spark, settings.evalsets, settings.fingerprint, tasks=tasks
+                self._spark, settings.evalsets, settings.fingerprint, tasks
             )
             rows.write.parquet(str(folder / "rows"))
 
@@ -231,17 +232,29 @@ class _Audit:
             )
         evaluation = self._evaluation()
         overlaps = self._overlaps(evaluation)
-        known = pq.read_table(evaluation)
+        columns = ["source", "id", "variant", "quality", "side", "dropped_for"]
+        known = pq.read_table(evaluation, columns=columns)
         unread = known.filter(pc.is_valid(pc.field("dropped_for"))).column("source")
         known = known.filter(pc.is_null(pc.field("dropped_for")))
+        kept = set(overlaps.column("pair_id").to_pylist())
+        sets = references.evaluation(self._settings.evalsets)
+        names = pa.array([evalset.name for evalset in sets], pa.string())
+        is_other = pc.invert(pc.is_in(overlaps.column("source"), value_set=names))
+        self._avoided = overlaps.filter(is_other)
+        counts = {evalset.name: self._count(known, evalset.name) for evalset in sets}
+        for evalset in sets:
+            doubt = registry.doubt(evalset.name, evalset.split, counts[evalset.name].images)
+            if doubt is not None:
+                self._progress.say(doubt)
         return Subject(
             name=name,
             images=told.images,
-            evalsets=self._settings.evalsets,
-            counts={s.name: self._count(known, s.name) for s in self._settings.evalsets},
-            overlaps=overlaps,
+            evalsets=sets,
+            counts=counts,
+            overlaps=references.of_evaluation(overlaps, sets),
             removed=set(),
-            kept=set(overlaps.column("pair_id").to_pylist()),
+            kept=kept,
+            avoided=references.avoided(overlaps, self._settings.evalsets, set(), kept),
             pictures=self._pictures,
             eval_ids=lambda source: _originals(known, source).column("id").combine_chunks(),
             scan={
@@ -285,10 +298,11 @@ def _no_ids(_: str) -> pa.Array:
     return pa.array([], pa.string())
 
 
-def _write_to_remove(path: Path, rows: pa.Table) -> None:
-    """The pairs that overlap: what to leave out of this corpus."""
+def _write_to_remove(path: Path, tables: list[pa.Table]) -> None:
+    """The pairs that show what the corpus must not hold: what to leave out of it."""
     columns = ["pair_id", "source", "eval_id", "variant", "phash_distance", "pdq_distance"]
-    sure = rows.filter(pc.field("verdict") == "overlap").select(columns)
+    is_sure = pc.field("verdict") == "overlap"
+    sure = pa.concat_tables([rows.filter(is_sure).select(columns) for rows in tables])
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow([name.removesuffix("_distance") for name in columns])

@@ -186,7 +186,7 @@ STAGES = (
         ("balanced", "coverage"),
         ("balance",),
     ),
-    Stage("shard", "jobs.shard", ("images", "balanced"), ("shards",), ("shard",)),
+    Stage("shard", "jobs.shard", ("images", "deduped", "balanced"), ("shards",), ("shard",)),
     Stage(
         "audit",
         "jobs.audit",

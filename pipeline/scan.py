@@ -8,7 +8,6 @@ refuses (a key twice, a member twice) is read all the same: an audit may leave n
 """
 
 import hashlib
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -19,12 +18,11 @@ from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from PIL import Image, UnidentifiedImageError
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
 from pipeline.captions import of_sample, parted, suffix_of
-from pipeline.decoding import MAX_PIXELS, decode
+from pipeline.decoding import Undecodable, decoded
 from pipeline.hashes import of_image
 from pipeline.members import Damage, Member, members
 from pipeline.schemas import FINGERPRINTS, SCANNED
@@ -138,26 +136,12 @@ def _sample(
 
 def _hashed(data: bytes) -> dict[str, Any]:
     digest = hashlib.sha256(data).hexdigest()
-    image = decode(data)
-    if image is None:
-        return {"sha256": digest, "dropped_for": _why_not(data)}
+    try:
+        image = decoded(data)
+    except Undecodable as error:
+        return {"sha256": digest, "dropped_for": error.reason if data else "empty"}
     found = of_image(image)
     return {**found._asdict(), "sha256": digest, "side": min(image.size), "dropped_for": None}
-
-
-def _why_not(data: bytes) -> str:
-    """Why an image cannot be decoded."""
-    if not data:
-        return "empty"
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return "too many pixels" if image.width * image.height > MAX_PIXELS else "broken"
-    except UnidentifiedImageError:
-        return "not an image"
-    except Image.DecompressionBombError:
-        return "too many pixels"
-    except (ArithmeticError, LookupError, OSError, SyntaxError, EOFError, TypeError, ValueError):
-        return "broken"
 
 
 # -- a task for each shard -----------------------------------------------------------------

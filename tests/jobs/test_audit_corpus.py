@@ -141,7 +141,7 @@ def test_the_planted_copies_and_captions_are_found_whatever_else_the_tars_hold(
     assert (line["images"], line["overlapping"], line["leaked_pairs"]) == (8, 3, 3)
     scanned = told["corpus"]["scan"]
     assert (scanned["shards"], scanned["images"]) == (3, 40)
-    assert scanned["undecodable"] == {"not an image": 1}
+    assert scanned["undecodable"] == {"undecodable": 1}
     assert scanned["refused"] == {"link": 1}
     assert scanned["unread_of_sets"] == {"drawn": 1}
     assert scanned["oddities"] == {

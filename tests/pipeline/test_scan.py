@@ -89,9 +89,9 @@ def test_what_is_missing_or_cannot_be_decoded_is_counted_by_its_reason(tmp_path:
         ("readme", b"no key"),
     ]
     rows, told = _rows(tmp_path, files)
-    assert {row["dropped_for"] for row in rows.values()} == {"not an image", "broken", "empty"}
+    assert {row["dropped_for"] for row in rows.values()} == {"undecodable", "truncated", "empty"}
     assert told.images == 0
-    assert told.undecodable == {"not an image": 1, "broken": 1, "empty": 1}
+    assert told.undecodable == {"undecodable": 1, "truncated": 1, "empty": 1}
     assert told.oddities["a sample without an image"] == 1
     assert told.oddities["a member without a key"] == 1
 
