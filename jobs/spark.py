@@ -66,6 +66,8 @@ def session(
         "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
         # A page of Wikipedia may be two megabytes.
         "spark.sql.execution.arrow.maxBytesPerBatch": "16m",
+        # What comes to the driver is bounded where it is asked for: indexes, links, counts.
+        "spark.driver.maxResultSize": "0",
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
         "spark.ui.showConsoleProgress": "false",
         **(more or {}),
