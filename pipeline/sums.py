@@ -30,7 +30,7 @@ Words = npt.NDArray[np.int32]
 
 SUMS = 8
 """Of columns, that `multiply` makes at once."""
-BROAD = 4 * LANES
+BROAD = 2 * LANES
 """Columns that `slide` takes at once."""
 _WIDE = 2 * LANES
 """Columns that `add_lines` takes at once: in so many registers that none waits for itself."""
