@@ -72,37 +72,55 @@ def _greyed(_: Any, pixels: Any, __: Any, ___: Any, row: Any) -> Any:
     return types.none(pixels, types.intp, types.intp, row), generate
 
 
+def _brightness(builder: Any, pixels: Any, first: Any) -> Any:
+    whole, inverse = (ir.Constant(FLOATS, [x] * LANES) for x in _THOUSAND)
+    return divided(builder, _weighed(builder, pixels, first, _LIGHT), whole, inverse)
+
+
+def _turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """LANES rows to columns: each of four rounds interleaves rows i and i + 8, and so takes one bit
+    of the row's number to the column's."""
+    half = LANES // 2
+    low, high = ([s + i // 2 + LANES * (i % 2) for i in range(LANES)] for s in (0, half))
+    for _round in range(4):
+        pairs = [(rows[i], rows[i + half]) for i in range(half)]
+        rows = [builder.shuffle_vector(*p, mask(m)) for p in pairs for m in (low, high)]
+    return rows
+
+
 def _lightened(_: Any, pixels: Any, __: Any, ___: Any, row: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         source, out = arrays(context, builder, signature, arguments, [0, 3])
-        total = _weighed(builder, source, arguments[1], _LIGHT)
-        whole, inverse = (ir.Constant(FLOATS, [x] * LANES) for x in _THOUSAND)
-        place = pointer(builder, out, arguments[2], FLOATS)
-        builder.store(divided(builder, total, whole, inverse), place, align=4)
+        light = _brightness(builder, source, arguments[1])
+        builder.store(light, pointer(builder, out, arguments[2], FLOATS), align=4)
         return context.get_dummy_value()
 
     return types.none(pixels, types.intp, types.intp, row), generate
 
 
-def _turned(_: Any, source: Any, __: Any, ___: Any, turned: Any) -> Any:
-    """Each of four rounds interleaves rows i and i + 8, and so takes one bit of the row's number to
-    the column's."""
+def _lightened_columns(_: Any, pixels: Any, __: Any, ___: Any, ____: Any, turned: Any) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        source, out = arrays(context, builder, signature, arguments, [0, 4])
+        _, width, top, left, _ = arguments
+        firsts = [builder.mul(builder.add(top, LONG(i)), width) for i in range(LANES)]
+        rows = [_brightness(builder, source, builder.add(first, left)) for first in firsts]
+        for i, row in enumerate(_turned(builder, rows)):
+            place = offset(builder, out, builder.add(left, LONG(i)), top)
+            builder.store(row, pointer(builder, out, place, FLOATS), align=4)
+        return context.get_dummy_value()
 
+    return types.none(pixels, types.intp, types.intp, types.intp, turned), generate
+
+
+def _turned_block(_: Any, source: Any, __: Any, ___: Any, turned: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         one, other = arrays(context, builder, signature, arguments, [0, 3])
         lanes = vector(context.get_data_type(signature.args[0].dtype))
         align = signature.args[0].dtype.bitwidth // 8
         _, top, left, _ = arguments
-        rows = []
-        for i in range(LANES):
-            place = offset(builder, one, builder.add(top, LONG(i)), left)
-            rows.append(builder.load(pointer(builder, one, place, lanes), align=align))
-        half = LANES // 2
-        low, high = ([s + i // 2 + LANES * (i % 2) for i in range(LANES)] for s in (0, half))
-        for _round in range(4):
-            pairs = [(rows[i], rows[i + half]) for i in range(half)]
-            rows = [builder.shuffle_vector(*p, mask(m)) for p in pairs for m in (low, high)]
-        for i, row in enumerate(rows):
+        places = [offset(builder, one, builder.add(top, LONG(i)), left) for i in range(LANES)]
+        rows = [builder.load(pointer(builder, one, p, lanes), align=align) for p in places]
+        for i, row in enumerate(_turned(builder, rows)):
             place = offset(builder, other, builder.add(left, LONG(i)), top)
             builder.store(row, pointer(builder, other, place, lanes), align=align)
         return context.get_dummy_value()
@@ -112,7 +130,8 @@ def _turned(_: Any, source: Any, __: Any, ___: Any, turned: Any) -> Any:
 
 _grey_block: Any = intrinsic(_greyed)
 _light_block: Any = intrinsic(_lightened)
-_turn_block: Any = intrinsic(_turned)
+_light_columns_block: Any = intrinsic(_lightened_columns)
+_turn_block: Any = intrinsic(_turned_block)
 
 
 @inlined
@@ -146,6 +165,23 @@ def light(pixels: Bytes, first: int, row: Floats) -> None:
         at = 3 * (first + x)
         red, green, blue = pixels[at], pixels[at + 1], pixels[at + 2]
         row[x] = np.float32((red * _LIGHT[0] + green * _LIGHT[1] + blue * _LIGHT[2]) * 0.001)
+
+
+@kernel
+def light_columns(pixels: Bytes, height: int, width: int, turned: Floats) -> None:
+    """As `light`, of a picture whose rows become columns: the first `height` of each of the first
+    `width` rows of `turned`."""
+    row = np.empty(width, np.float32)
+    for top in range(0, height, LANES):
+        rows = min(LANES, height - top)
+        # The last row of the strip is the one whose blocks may reach beyond the last byte.
+        whole = _whole(pixels, (top + rows - 1) * width, width) if rows == LANES else 0
+        for left in range(0, whole, LANES):
+            _light_columns_block(pixels, width, top, left, turned)
+        for y in range(top, top + rows):
+            light(pixels, y * width + whole, row[whole:])
+            for x in range(whole, width):
+                turned[x, y] = row[x]
 
 
 @kernel

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.kernels import Bytes, kernel
-from pipeline.lanes import light, transpose
+from pipeline.lanes import light, light_columns, transpose
 from pipeline.room import Room
-from pipeline.sums import BROAD, SUMS, multiply, slide
+from pipeline.sums import BROAD, SUMS, advance, multiply, slide
 
 Floats = npt.NDArray[np.float32]
 Places = npt.NDArray[np.int64]
@@ -50,31 +50,20 @@ def compute(pixels: Bytes) -> tuple[bytes, int]:
     if min(pixels.shape[:2]) < _LEAST_SIDE:
         return bytes(BYTES), 0
     height, width, _ = pixels.shape
-    # Whole registers of columns both ways: what is beyond the picture is never looked at.
-    high, wide = (-(-side // BROAD) * BROAD for side in (height, width))
-    lines = _room.array("lines", (high, wide), np.float32)
-    turned = _room.array("turned", (wide, high), np.float32)
-    once = _room.array("once", (wide, high), np.float32)
+    room = _room.array("lines", (3, _broad(height) * _broad(width)), np.float32)
     bits = np.zeros(BYTES, np.uint8)
     pixels = np.ascontiguousarray(pixels)
-    quality = _hash(pixels, lines, turned, once, _COSINES_PARTS, _COSINES_DOWN, bits)
+    quality = _hash(pixels, room, _COSINES_PARTS, _COSINES_DOWN, bits)
     return bits.tobytes(), quality
 
 
 @kernel
 def _hash(
-    pixels: Bytes,
-    lines: Floats,
-    turned: Floats,
-    once: Floats,
-    cosines_parts: Floats,
-    cosines_down: Floats,
-    bits: Bytes,
+    pixels: Bytes, room: Floats, cosines_parts: Floats, cosines_down: Floats, bits: Bytes
 ) -> int:
-    """Fill `bits`; the quality. `lines`, `turned` and `once`, larger than the picture, are room to
-    work in."""
+    """Fill `bits`; the quality. In `room` there is memory for three pictures."""
     samples = np.empty((_SAMPLES, _SAMPLES), np.float32)
-    _sample(pixels, lines, turned, once, samples)
+    _sample(pixels, room, samples)
     terms = np.empty((_TERMS, _TERMS), np.float32)
     half, factors = np.empty((SUMS, _SAMPLES), np.float32), np.empty((_SAMPLES, SUMS), np.float32)
     for part in range(_TERMS // SUMS):
@@ -91,22 +80,26 @@ def _hash(
 
 
 @kernel
-def _sample(pixels: Bytes, lines: Floats, turned: Floats, once: Floats, samples: Floats) -> None:
+def _sample(pixels: Bytes, room: Floats, samples: Floats) -> None:
     height, width, _ = pixels.shape
+    high, wide = _broad(height), _broad(width)
+    lines = room[0].reshape(high, wide)
+    turned, once = room[1].reshape(wide, high), room[2].reshape(wide, high)
     if height == _SAMPLES and width == _SAMPLES:
-        _lighten(pixels, samples)
+        for y in range(height):
+            light(pixels.reshape(-1), y * width, samples[y])
         return
-    _lighten(pixels, lines)
-    transpose(lines, turned)
+    turned[:width, height:] = 0
+    light_columns(pixels.reshape(-1), height, width, turned)
     _blur(turned, width, _window(width), np.arange(width), once)
     transpose(once, lines)
-    twice = turned.reshape(lines.shape)
+    twice = room[1].reshape(high, wide)
     _blur(lines, height, _window(height), np.arange(height), twice)
     transpose(twice, once)
     # Lines do not touch one another: only those that are sampled are blurred at last.
-    chosen = np.empty((_SAMPLES, lines.shape[0]), np.float32)
+    chosen = np.empty((_SAMPLES, high), np.float32)
     _blur(once, width, _window(width), _sampled(width), chosen)
-    upright = np.empty((lines.shape[0], _SAMPLES), np.float32)
+    upright = np.empty((high, _SAMPLES), np.float32)
     transpose(chosen, upright)
     _blur(upright, height, _window(height), _sampled(height), samples)
 
@@ -120,12 +113,9 @@ def _sampled(side: int) -> Places:
 
 
 @kernel
-def _lighten(pixels: Bytes, brightness: Floats) -> None:
-    height, width, _ = pixels.shape
-    brightness[height:] = 0
-    brightness[:height, width:] = 0
-    for y in range(height):
-        light(pixels.reshape(-1), y * width, brightness[y, :width])
+def _broad(side: int) -> int:
+    """Whole registers of columns: what is beyond the picture is never looked at."""
+    return (side + BROAD - 1) // BROAD * BROAD
 
 
 @kernel
@@ -143,23 +133,30 @@ def _blur(lines: Floats, height: int, window: int, rows: Places, blurred: Floats
     found, place = 0, -ahead
     while place <= rows[-1]:
         enters, leaves = place + ahead, place + ahead - window
-        if len(rows) == height and enters < height and leaves >= 0:
-            # All rows are wanted, and the window is whole.
-            count = height - enters
-            slide(lines, enters, leaves, sums, window, blurred[place : place + count])
-            found, place = found + count, place + count
-            continue
         if enters < height and leaves >= 0:
-            for x in range(width):
-                sums[x] = (sums[x] + lines[enters, x]) - lines[leaves, x]
-        elif enters < height:
+            # The window is whole, and stays so up to the last line.
+            if len(rows) == height:
+                count = height - enters
+            else:
+                unseen = min(rows[found] - place, height - enters)
+                advance(lines, enters, leaves, unseen, sums)
+                place, enters, leaves = place + unseen, enters + unseen, leaves + unseen
+                count = 1 if enters < height else 0
+            slide(lines, enters, leaves, sums, window, blurred[found : found + count])
+            found += count
+            # Small pictures are sampled more than once at a place.
+            while count == 1 and found < len(rows) and rows[found] == place:
+                blurred[found] = blurred[found - 1]
+                found += 1
+            place += count
+            continue
+        if enters < height:
             for x in range(width):
                 sums[x] += lines[enters, x]
         elif leaves >= 0:
             for x in range(width):
                 sums[x] -= lines[leaves, x]
         size = np.float32(min(enters + 1, height) - max(leaves + 1, 0))
-        # Small pictures are sampled more than once at a place.
         while found < len(rows) and rows[found] == place:
             for x in range(width):
                 blurred[found, x] = sums[x] / size

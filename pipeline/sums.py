@@ -30,7 +30,7 @@ Words = npt.NDArray[np.int32]
 
 SUMS = 8
 """Of columns, that `multiply` makes at once."""
-BROAD = 4 * LANES
+BROAD = 2 * LANES
 """Columns that `slide` takes at once."""
 _WIDE = 2 * LANES
 """Columns that `add_lines` takes at once: in so many registers that none waits for itself."""
@@ -82,46 +82,61 @@ def _multiplied(_: Any, lines: Any, factors: Any, __: Any, sums: Any) -> Any:
     return types.none(lines, factors, types.intp, sums), generate
 
 
-def _slid(
-    _: Any,
-    source: Any,
-    __: Any,
-    ___: Any,
-    ____: Any,
-    _____: Any,
-    sums: Any,
-    ______: Any,
-    means: Any,
-) -> Any:
+def _begun(builder: Any, sums: Any, left: Any) -> tuple[Any, Any]:
+    """Where sums are in memory, and in registers."""
+    place = pointer(builder, sums, left, vector(FLOAT, BROAD))
+    return place, cgutils.alloca_once_value(builder, builder.load(place, align=4))  # type: ignore[no-untyped-call]
+
+
+def _moved(builder: Any, lines: Any, total: Any, rows: tuple[Any, Any], left: Any) -> Any:
+    """The sums, which have gained the first of the rows and lost the other."""
+    lanes = vector(FLOAT, BROAD)
+    first, last = (
+        builder.load(pointer(builder, lines, offset(builder, lines, row, left), lanes), align=4)
+        for row in rows
+    )
+    now = builder.fsub(builder.fadd(builder.load(total), first), last)
+    builder.store(now, total)
+    return now
+
+
+def _advanced(_: Any, source: Any, __: Any, ___: Any, ____: Any, _____: Any, sums: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        lines, totals, out = arrays(context, builder, signature, arguments, [0, 5, 7])
-        _, enters, leaves, count, left, _, window, _ = arguments
-        lanes = vector(FLOAT, BROAD)
-        ones = ir.Constant(lanes, [1.0] * BROAD)
-        divisor = spread(builder, window, BROAD)
-        inverse = builder.fdiv(ones, divisor)
-        place = pointer(builder, totals, left, lanes)
-        total = cgutils.alloca_once_value(builder, builder.load(place, align=4))  # type: ignore[no-untyped-call]
+        lines, totals = arrays(context, builder, signature, arguments, [0, 5])
+        _, enters, leaves, count, left, _ = arguments
+        place, total = _begun(builder, totals, left)
         with cgutils.for_range(builder, count) as loop:
-
-            def line(first: Any) -> Any:
-                at = offset(builder, lines, builder.add(first, loop.index), left)
-                return builder.load(pointer(builder, lines, at, lanes), align=4)
-
-            now = builder.fadd(builder.load(total), line(enters))
-            now = builder.fsub(now, line(leaves))
-            builder.store(now, total)
-            mean = divided(builder, now, divisor, inverse)
-            at = offset(builder, out, loop.index, left)
-            builder.store(mean, pointer(builder, out, at, lanes), align=4)
+            rows = builder.add(enters, loop.index), builder.add(leaves, loop.index)
+            _moved(builder, lines, total, rows, left)
         builder.store(builder.load(total), place, align=4)
         return context.get_dummy_value()
 
-    numbers = (types.intp, types.intp, types.intp, types.intp)
-    return types.none(source, *numbers, sums, types.float32, means), generate
+    return types.none(source, *[types.intp] * 4, sums), generate
+
+
+def _slid(
+    _: Any, source: Any, __: Any, ___: Any, ____: Any, sums: Any, _____: Any, means: Any
+) -> Any:
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        lines, totals, out = arrays(context, builder, signature, arguments, [0, 4, 6])
+        _, enters, leaves, left, _, size, _ = arguments
+        divisor = spread(builder, size, BROAD)
+        inverse = builder.fdiv(ir.Constant(divisor.type, [1.0] * BROAD), divisor)
+        place, total = _begun(builder, totals, left)
+        with cgutils.for_range(builder, builder.extract_value(out.shape, 0)) as loop:
+            rows = builder.add(enters, loop.index), builder.add(leaves, loop.index)
+            now = _moved(builder, lines, total, rows, left)
+            mean = divided(builder, now, divisor, inverse)
+            where = offset(builder, out, loop.index, left)
+            builder.store(mean, pointer(builder, out, where, divisor.type), align=4)
+        builder.store(builder.load(total), place, align=4)
+        return context.get_dummy_value()
+
+    return types.none(source, *[types.intp] * 3, sums, types.float32, means), generate
 
 
 _sum_block: Any = intrinsic(_summed)
+_advance_block: Any = intrinsic(_advanced)
 _slide_block: Any = intrinsic(_slid)
 _multiply_block: Any = intrinsic(_multiplied)
 
@@ -155,14 +170,25 @@ def multiply(lines: Bytes, factors: Floats, sums: Floats) -> None:
 
 
 @kernel
-def slide(lines: Floats, enters: int, leaves: int, sums: Floats, size: int, means: Floats) -> None:
-    """Move a window down each column of `lines`, by as many rows as `means` has: each time its
-    `sums` gain the next row from `enters` on, then lose the next from `leaves` on, and their
-    `size`-th part goes to `means`."""
+def advance(lines: Floats, enters: int, leaves: int, count: int, sums: Floats) -> None:
+    """Move a window down each column of `lines` by `count` rows: each time its `sums` gain the next
+    row from `enters` on, then lose the next from `leaves` on."""
     columns = len(sums)
     whole = columns - columns % BROAD
     for x in range(0, whole, BROAD):
-        _slide_block(lines, enters, leaves, len(means), x, sums, np.float32(size), means)
+        _advance_block(lines, enters, leaves, count, x, sums)
+    for row in range(count):
+        for x in range(whole, columns):
+            sums[x] = (sums[x] + lines[enters + row, x]) - lines[leaves + row, x]
+
+
+@kernel
+def slide(lines: Floats, enters: int, leaves: int, sums: Floats, size: int, means: Floats) -> None:
+    """As `advance`, by as many rows as `means` has, which get the `size`-th part of the sums."""
+    columns = len(sums)
+    whole = columns - columns % BROAD
+    for x in range(0, whole, BROAD):
+        _slide_block(lines, enters, leaves, x, sums, np.float32(size), means)
     for row in range(len(means)):
         for x in range(whole, columns):
             sums[x] = (sums[x] + lines[enters + row, x]) - lines[leaves + row, x]

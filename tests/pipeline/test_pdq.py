@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pipeline import lanes, pdq
+from pipeline import lanes, pdq, sums
 from pipeline.kernels import Bytes
 
 
