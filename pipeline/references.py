@@ -193,7 +193,7 @@ class Searcher:
         order = np.lexsort((looks, phash, pdq, verdict, mine))
         mine, looks = mine[order], looks[order]
         rank = np.arange(len(mine)) - np.searchsorted(mine, mine)
-        is_kept = rank < _SPARE * limit
+        is_kept = (rank < _SPARE * limit) & (verdict[order] < VERDICTS.index("unrelated"))
         return mine[is_kept], looks[is_kept]
 
     def _compared(
