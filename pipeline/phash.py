@@ -29,6 +29,9 @@ NOISE = 1e-6
 """By more than this a term must be above the median. The largest is some 10**6, and the rounding of
 64 bits some 10**-10: terms that are nearer than NOISE are equal, and which of equals floats put on
 top is no property of the image."""
+_FAST_NOISE = 1.0
+"""The same for floats of 32 bits, whose rounding in flat images was 0.35 at most. Of 239 photos one
+had a term so near its median."""
 
 _REACH = 3.0
 _WHOLE_BITS = 32 - 8 - 2
@@ -65,7 +68,7 @@ def phash(pixels: Bytes) -> int:
     `imagehash.phash` 4.3.2 with Pillow 13, except where a term equals the median but for the
     rounding of floats: there it is noise in imagehash, and 0 here.
     """
-    return int(_hash_of(_low_terms(_small(_grey_of(pixels)), _COSINES)))
+    return int(_hash_of(_low_terms(_small(_grey_of(pixels)), _COSINES), NOISE))
 
 
 def phash_fast(pixels: Bytes) -> int:
@@ -141,8 +144,9 @@ def _shrunk(lines: Bytes) -> Bytes:
 def _fused(lines: Bytes) -> int:
     height, width = lines.shape
     if max(height, width) > _MOST_KEPT:
-        return int(_hash_of(_low_terms(_small(lines), _COSINES)))
-    return int(_hash_of(_fused_terms(lines, _fused_matrix(height), _fused_matrix(width))))
+        return int(_hash_of(_low_terms(_small(lines), _COSINES), NOISE))
+    terms = _fused_terms(lines, _fused_matrix(height), _fused_matrix(width))
+    return int(_hash_of(terms, _FAST_NOISE))
 
 
 @lru_cache(maxsize=512)
@@ -257,12 +261,12 @@ def _fused_terms(lines: Bytes, down: Floats, across: Floats) -> Doubles:
 
 
 @kernel
-def _hash_of(terms: Doubles) -> int:
+def _hash_of(terms: Doubles, noise: float) -> int:
     flat = terms.reshape(-1)
     ordered = np.sort(flat)
     middle = len(flat) // 2
     median = (ordered[middle - 1] + ordered[middle]) / 2
     bits = np.int64(0)
     for term in flat:
-        bits = (bits << 1) | (term - median > NOISE)
+        bits = (bits << 1) | (term - median > noise)
     return bits

@@ -91,6 +91,7 @@ def test_an_image_of_one_grey_has_one_bit_wherever_floats_round(
     pixels = np.full((height, width, 3), value, np.uint8)
     expected = 1 << 63 if value else 0
     assert unsigned(phash.phash(pixels)) == expected
+    assert unsigned(phash.phash_fast(pixels)) == expected
 
 
 def test_terms_that_are_equal_but_for_rounding_are_on_the_same_side() -> None:
