@@ -26,6 +26,7 @@ COLUMNS = ("id", "phash", "pdq", "quality", "sha256", "pixels_sha256")
 """Of fingerprints: what a corpus image is compared by. A reference has `source` and `variant`."""
 _UNLIKE = 64, 256
 """Distances of what has no pHash, or no PDQ."""
+_CANDIDATE, _UNRELATED = VERDICTS.index("candidate"), VERDICTS.index("unrelated")
 _EXPANDED = 1 << 21
 """Pairs that are compared at once, unless one image alone has more."""
 _SPARE = 16
@@ -193,7 +194,7 @@ class Searcher:
         order = np.lexsort((looks, phash, pdq, verdict, mine))
         mine, looks = mine[order], looks[order]
         rank = np.arange(len(mine)) - np.searchsorted(mine, mine)
-        is_kept = (rank < _SPARE * limit) & (verdict[order] < VERDICTS.index("unrelated"))
+        is_kept = (rank < _SPARE * limit) & (verdict[order] < _UNRELATED)
         return mine[is_kept], looks[is_kept]
 
     def _compared(
@@ -208,7 +209,9 @@ class Searcher:
         pdq[~(hashes.has_pdq[rows] & its.has_pdq[known])] = _UNLIKE[1]
         # A reference that is a pHash alone has nothing to confirm it: equality decides.
         is_equal = (phash == 0) & ~its.has_pdq[known] & (quality >= self._settings.min_quality)
-        return phash, pdq, verdicts(phash, pdq, quality, is_same | is_equal, self._settings)
+        verdict = verdicts(phash, pdq, quality, is_same | is_equal, self._settings)
+        is_open = (verdict == _UNRELATED) & ~its.has_pdq[known]
+        return phash, pdq, np.where(is_open, _CANDIDATE, verdict)
 
     def _told(
         self, corpus: pa.RecordBatch, hashes: Hashes, rows: Longs, known: Longs, is_same: Any

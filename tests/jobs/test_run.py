@@ -100,9 +100,11 @@ def test_a_table_of_findings_may_be_empty_and_is_a_table(
     spark: SparkSession, tmp_path: Path
 ) -> None:
     run = _run(tmp_path)
-    names = ", ".join(f"{name} string" for name in DROPPED.names[:-1])
+    names = ", ".join(f"{name} string" for name in DROPPED.names[:-2])
     with run.stage("dedup", {}, {}):
-        run.write("dropped", spark.createDataFrame([], f"{names}, distance int"))
+        run.write(
+            "dropped", spark.createDataFrame([], f"{names}, phash_distance int, pdq_distance int")
+        )
     assert run.read("dropped").count() == 0
     assert run.read_arrow("dropped").num_rows == 0
 

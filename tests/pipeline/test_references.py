@@ -76,6 +76,8 @@ def _by_hand(known: Any, corpus: Any) -> dict[tuple[str, str, str], tuple[int, A
                 far = 256 if pdq is None else pdq
                 near = far <= 31 or (phash is not None and phash <= 4 and far <= 64)
                 verdict = 0 if near else 1
+                if not near and pdq is not None and pdq > 90:
+                    continue
             key = (c[0], k[1], k[0])
             told = (not digests, verdict, 256 if pdq is None else pdq)
             if key not in best or told < best[key][0]:
