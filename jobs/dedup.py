@@ -1,11 +1,12 @@
 """images, fingerprints -> overlaps, dropped, deduped"""
 
 from collections import Counter
+from functools import partial
 
 from jobs.run import Run
 from pipeline import decisions, dedup
 from pipeline.fingerprint import places
-from pipeline.second_look import second_look
+from pipeline.second_look import confirmed, second_look
 
 
 def main(run: Run) -> None:
@@ -19,7 +20,9 @@ def main(run: Run) -> None:
     run.write("overlaps", overlaps)
     overlaps = run.read("overlaps")
     purposes = {evalset.name: evalset.purpose for evalset in run.settings.evalsets}
-    run.write("dropped", dedup.dropped(images, fingerprints, overlaps, settings, purposes))
+    looked_at = partial(confirmed, places=where, settings=settings)
+    dropped = dedup.dropped(images, fingerprints, overlaps, settings, purposes, looked_at)
+    run.write("dropped", dropped)
     reasons = Counter(run.read_arrow("dropped", ["reason"]).column("reason").to_pylist())
     run.write(
         "deduped",

@@ -8,7 +8,7 @@ pixels decide; else pHash within 8 bits proposes and PDQ confirms, unless one of
 for PDQ. Thresholds and error rates: docs/decisions.md.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -97,10 +97,12 @@ def dropped(
     overlaps: DataFrame,
     settings: DedupSettings,
     purposes: Mapping[str, str] | None = None,
+    confirmed: Callable[[DataFrame], DataFrame] | None = None,
 ) -> DataFrame:
     """Every arrived pair that does not stay: its first reason in the order of REASONS.
 
-    `purposes` says what each set of references is for, where it is not evaluation.
+    `purposes` says what each set of references is for, where it is not evaluation; `confirmed`
+    takes out those near-duplicates that are none.
     """
     arrived = images.where(F.col("status") == "success")
     area = (F.col("width") * F.col("height")).alias("area")
@@ -123,6 +125,8 @@ def dropped(
     is_copy = F.col("rival") != F.col("pair_id")
     tasks = 1 + fingerprints.count() * (settings.corpus_phash_distance + 1) // _PER_TASK
     near = _near_duplicates(seen.where(~is_copy), settings, tasks)
+    if confirmed is not None:
+        near = confirmed(near)
     no_rival = F.lit(None).cast("string")
     return (
         against_references.select(*DROPPED.names)

@@ -1,7 +1,7 @@
-"""Second look: candidates are laid over their evaluation image, pixel by pixel.
+"""Second look: what the hashes find near is laid over the other image, pixel by pixel.
 
-reads   overlaps, the places of their images in tars, fingerprints
-writes  overlaps
+reads   overlaps or dropped, the places of their images in tars, fingerprints
+writes  overlaps, dropped
 
 Hashes leave pairs that are near and not confirmed, and confirm drawings that only share a shape.
 An image that cannot be read leaves the verdict as it was.
@@ -18,11 +18,12 @@ from pyspark.sql import functions as F
 
 from pipeline import tars
 from pipeline.decoding import decode
-from pipeline.schemas import OVERLAPS
+from pipeline.schemas import DROPPED, OVERLAPS
 from pipeline.settings import DedupSettings
 from pipeline.similarity import is_drawn, look, similarity, size_of
 from pipeline.variants import starts
 
+_PLACE = ("path", "offset", "bytes")
 _DDL = (
     "pair_id string, source string, eval_id string, variant string, "
     "phash_distance int, pdq_distance int, similarity float, verdict string"
@@ -54,6 +55,37 @@ def second_look(
 
     decided = seen.mapInArrow(look_again, _DDL)
     return closed.select(*OVERLAPS.names).unionByName(decided)
+
+
+def confirmed(near: DataFrame, places: DataFrame, settings: DedupSettings) -> DataFrame:
+    """The near-duplicates among dropped pairs, without drawings that only share their shape with
+    their rival. `places` is that of `second_look`."""
+    own = places.select("pair_id", *_PLACE)
+    names = {"pair_id": "rival", **{name: f"rival_{name}" for name in _PLACE}}
+    its = places.select(*[F.col(name).alias(its_name) for name, its_name in names.items()])
+    placed = near.join(own, on="pair_id", how="left").join(its, on="rival", how="left")
+    placed = placed.repartition("path", "pair_id")
+    placed = placed.sortWithinPartitions("path", "offset", "pair_id")
+
+    def compare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            is_kept = [_is_copy(row, settings) for row in batch.to_pylist()]
+            yield batch.filter(pa.array(is_kept, pa.bool_())).select(DROPPED.names)
+
+    return placed.mapInArrow(compare, near.select(*DROPPED.names).schema)
+
+
+def _is_copy(row: Mapping[str, Any], settings: DedupSettings) -> bool:
+    if row["path"] is None or row["rival_path"] is None:
+        return True
+    own = _look_at(row["path"], row["offset"], row["bytes"])
+    if own is None or not is_drawn(own):
+        return True
+    its = _look_at(row["rival_path"], row["rival_offset"], row["rival_bytes"])
+    if its is None:
+        return True
+    found = of_looks(its, own, "original")
+    return found is None or found >= settings.min_similarity
 
 
 def _decided(batch: pa.RecordBatch, settings: DedupSettings) -> pa.RecordBatch:

@@ -87,7 +87,10 @@ def test_drops_are_counted_by_reason_while_the_table_is_written(
 ) -> None:
     run = _run(tmp_path)
     rows = [("a", None, 3), ("b", None, 1), ("c", "bad", 1), ("d", "bad", 4), ("e", "new", 1)]
-    frame = spark.createDataFrame(rows, "pair_id string, dropped_for string, rows long")
+    frame = spark.createDataFrame(
+        [(name, None, reason, count) for name, reason, count in rows],
+        "pair_id string, alternatives array<string>, dropped_for string, rows long",
+    )
     with run.stage("dedup", {}, {}):
         run.write("deduped", frame, reasons=("bad", "never"))
     manifest = run.manifest("deduped")

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 from PIL import Image, ImageDraw
 
-from pipeline.schemas import OVERLAPS
-from pipeline.second_look import needs_look, second_look, verdict
+from pipeline.schemas import DROPPED, OVERLAPS
+from pipeline.second_look import confirmed, needs_look, second_look, verdict
 from pipeline.settings import DedupSettings
 from pipeline.similarity import look
 from tests.pipeline.pictures import noise
@@ -115,3 +115,39 @@ def test_copies_are_told_from_others_and_what_is_unreadable_stays(spark, tmp_pat
     unseen = [("other", "b.jpg"), ("broken", "a.jpg"), ("gone", "a.jpg"), ("nowhere", "a.jpg")]
     assert {by_pair[pair] for pair in unseen} == {("candidate", None)}
     assert by_pair["flat", "a.jpg"] == ("undecidable", None)
+
+
+def test_drawings_that_share_a_shape_are_no_near_duplicates(spark, tmp_path) -> None:
+    photo, orange = noise(1, (300, 200)), _logo("orange")
+    stored = {
+        "photo": _encoded(photo),
+        "photo again": _encoded(photo.resize((150, 100))),
+        "orange": _encoded(orange),
+        "orange again": _encoded(orange.resize((96, 96))),
+        "blue": _encoded(_logo("blue")),
+        "broken": b"no image",
+    }
+    tar, places, at = tmp_path / "0.tar", [], 0
+    tar.write_bytes(b"".join(stored.values()))
+    for name, data in stored.items():
+        places.append((name, str(tar), at, len(data)))
+        at += len(data)
+    rivals = {
+        "photo again": "photo",
+        "orange again": "orange",
+        "blue": "orange",
+        "broken": "orange",
+        "nowhere": "orange",
+    }
+    rows = [(name, "near duplicate", rival, "corpus", None, 1, 9) for name, rival in rivals.items()]
+    ddl = (
+        "pair_id string, reason string, rival string, source string, variant string, "
+        "phash_distance int, pdq_distance int"
+    )
+    found = confirmed(
+        spark.createDataFrame(rows, ddl),
+        spark.createDataFrame(places, "pair_id string, path string, offset long, bytes long"),
+        DedupSettings(),
+    )
+    assert found.columns == DROPPED.names
+    assert {row["pair_id"] for row in found.collect()} == rivals.keys() - {"blue"}
