@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import psutil
 from rich.console import Console
 
@@ -14,12 +15,13 @@ from jobs.spark import JavaMissing, java_version
 
 _MIN_MEMORY_GB = 6
 _MIN_DISK_GB = 5
+_SIZES = ((256, 341), (341, 256), (64, 64), (900, 90), (20, 30))
 
 
 def examine(run: Path) -> int:
     """Print each finding with what to do; 1 when something needed is missing, else 0."""
     console = Console(highlight=False, soft_wrap=True)
-    findings = [_python(), _java(), _memory(), _disk(run), *_packages(), _gpu()]
+    findings = [_python(), _java(), _memory(), _disk(run), *_packages(), _hashes(), _gpu()]
     for mark, name, told in findings:
         console.print(f"{mark:<5} {name:<10} {told}", markup=False)
     is_ill = any(mark == "FAIL" for mark, _, _ in findings)
@@ -83,6 +85,27 @@ def _packages() -> list[Finding]:
         told = f"missing {', '.join(missing)}: run `make setup`"
         return [("FAIL", "packages", told)]
     return [("ok", "packages", ", ".join(sorted(set(versions))))]
+
+
+def _hashes() -> Finding:
+    """Whether our pHash is that of the imagehash and the Pillow that are installed here."""
+    try:
+        import imagehash
+        import PIL
+    except ImportError:
+        return "FAIL", "hashes", "imagehash or Pillow is missing: run `make setup`"
+    from PIL import Image
+
+    from pipeline.hashes import of_imagehash
+    from pipeline.phash import phash
+
+    noise = np.random.default_rng(0)
+    pictures = [noise.integers(0, 256, (*size, 3), np.uint8) for size in _SIZES]
+    told = f"imagehash {imagehash.__version__} with Pillow {PIL.__version__}"
+    same = [phash(p) == of_imagehash(imagehash.phash(Image.fromarray(p))) for p in pictures]
+    if all(same):
+        return "ok", "hashes", f"pHash equals that of {told}"
+    return "warn", "hashes", f"{told} has other bits than ours, which are those of Pillow 13"
 
 
 def _gpu() -> Finding:

@@ -4,7 +4,7 @@ reads   images, evaluation sets
 writes  fingerprints
 
 Downloaded images may bring theirs along; the others are read and decoded here. What one picture
-needs is public too: `decode`, `of_image`, `phash`, `pdq`, `variants`.
+needs is public too: to decode and hash it, and to make its variants.
 """
 
 import hashlib
@@ -20,19 +20,28 @@ from pyspark.sql import functions as F
 
 from pipeline import evalsets, tars
 from pipeline.decoding import decode
-from pipeline.hashes import of_image
+from pipeline.hashes import as_imagehash, of_image, of_imagehash, of_pixels
+from pipeline.pdq import compute as pdq
+from pipeline.phash import phash, phash_batch, phash_fast, phash_of_jpeg
 from pipeline.schemas import FINGERPRINTS
 from pipeline.settings import EvalSet, FingerprintSettings
 from pipeline.similarity import look
 from pipeline.variants import basis, varied
 
 __all__ = [
+    "as_imagehash",
     "corpus",
     "decode",
     "evaluation",
+    "images_of_sets",
     "of_image",
+    "of_imagehash",
+    "of_pixels",
     "pdq",
     "phash",
+    "phash_batch",
+    "phash_fast",
+    "phash_of_jpeg",
     "places",
     "read_image",
     "variants",
@@ -45,16 +54,6 @@ _DDL = (
     "id string, source string, variant string, phash long, pdq binary, quality int, "
     "sha256 string, pixels_sha256 string, side int, look binary, dropped_for string"
 )
-
-
-def phash(image: Image.Image) -> int:
-    """The 64 bits of an RGB image's pHash, in imagehash's order, as a signed number."""
-    return of_image(image).phash
-
-
-def pdq(image: Image.Image) -> bytes:
-    """The 256 bits of an RGB image's PDQ. Its quality, and both hashes at once: `of_image`."""
-    return of_image(image).pdq
 
 
 def variants(image: Image.Image, names: Iterable[str]) -> Iterator[tuple[str, Image.Image]]:

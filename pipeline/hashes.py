@@ -5,13 +5,16 @@ the digest of the pixels decides where an image is too flat for either.
 """
 
 import hashlib
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from pipeline import pdq, phash
 from pipeline.kernels import Bytes
+
+if TYPE_CHECKING:
+    from imagehash import ImageHash
 
 
 class Fingerprint(NamedTuple):
@@ -40,3 +43,17 @@ def of_pixels(pixels: Bytes, *, fast: bool = False) -> Fingerprint:
     digest = hashlib.sha256(f"{width}x{height}:".encode())
     digest.update(pixels.data)
     return Fingerprint(bits, pdq_bits, quality, digest.hexdigest())
+
+
+def as_imagehash(bits: int) -> "ImageHash":
+    """A pHash as the imagehash package holds it, to be compared or written as its users do."""
+    import imagehash  # with scipy, which workers that download do without
+
+    return imagehash.hex_to_hash(f"{bits & (1 << 64) - 1:016x}")
+
+
+def of_imagehash(found: "ImageHash") -> int:
+    """The signed number of a pHash of imagehash's. Raises ValueError when it has not 64 bits."""
+    if found.hash.size != 64:
+        raise ValueError(f"a pHash has 64 bits, and not {found.hash.size}: take hash_size=8")
+    return int.from_bytes(np.packbits(found.hash.ravel()).tobytes(), "big", signed=True)

@@ -5,6 +5,7 @@ import io
 
 import imagehash
 import numpy as np
+import pytest
 from download_photos import photo
 from PIL import Image
 
@@ -27,6 +28,16 @@ def test_the_phash_is_that_of_imagehash_to_the_bit() -> None:
     for pixels in pictures():
         told = f"{hashes.of_pixels(pixels).phash % 2**64:016x}"
         assert told == str(imagehash.phash(Image.fromarray(pixels))), pixels.shape
+
+
+def test_a_phash_goes_to_imagehash_and_back() -> None:
+    for bits in (0, 1, -1, -(2**63), 2**63 - 1, 0x0F0F):
+        assert hashes.of_imagehash(hashes.as_imagehash(bits)) == bits
+    pixels = pictures()[0]
+    other = imagehash.phash(Image.fromarray(pixels))
+    assert hashes.as_imagehash(hashes.of_pixels(pixels).phash) - other == 0
+    with pytest.raises(ValueError, match="256"):
+        hashes.of_imagehash(imagehash.phash(Image.fromarray(pixels), hash_size=16))
 
 
 def test_a_fast_fingerprint_differs_in_no_more_than_bits_of_its_phash() -> None:
