@@ -109,7 +109,8 @@ def audit(
         typer.Option("--corpus", help="Instead of a run: tars, or tables of captions."),
     ] = None,
     evals: Annotated[
-        Path | None, typer.Option("--evals", help="With --corpus: a settings file with evaluation sets.")
+        Path | None,
+        typer.Option("--evals", help="With --corpus: a settings file with evaluation sets."),
     ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="With --corpus: its folder; ./audit if not given.")

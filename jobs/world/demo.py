@@ -9,7 +9,7 @@ from jobs.world.captions import CROWDED_WORD
 from jobs.world.crawl import write_table, write_wat
 from jobs.world.draw import Drawing
 from jobs.world.folder import PORT, World, begin, write_tar
-from jobs.world.leaks import leak
+from jobs.world.leaks import KINDS, leak
 from jobs.world.plant import RETRIES, Planter
 from jobs.world.wiki import DUMP, PAGEVIEWS, WORDNET, write_wiki
 from pipeline.errors import BadInput
@@ -38,7 +38,7 @@ def make_world(folder: Path, pairs: int, seed: int = 0, port: int = PORT) -> Wor
     planter = Planter(building, seed, rng)
     planter.trouble(pairs)
     tests = [image for image in held_out if image[0].startswith("test/")]
-    leaked = rng.sample(tests, min(len(tests), 8 * max(1, pairs // 500)))
+    leaked = rng.sample(tests, min(len(tests), len(KINDS) * max(1, pairs // 800)))
     leak(building, _EVALSET, ((name, data, planter.caption(shown)) for name, data, shown in leaked))
     planter.crowd(pairs // 5)
     planter.good(pairs - len(building.candidates))

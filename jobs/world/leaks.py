@@ -3,7 +3,7 @@
 import io
 from collections.abc import Callable, Iterable
 
-from PIL import Image
+from PIL import Image, ImageOps
 
 from jobs.world import draw
 from jobs.world.folder import DROPPED, MEASURED, Building
@@ -37,12 +37,33 @@ def _pad(picture: Image.Image) -> bytes:
     return draw.jpeg(frame, 85)
 
 
-def _cropped(share: float) -> Transformation:
+def _cropped(share: float, at: tuple[float, float] = (0.5, 0.5)) -> Transformation:
+    """`share` of either side is cut off; what is left lies so far to the right and down."""
+
     def crop(picture: Image.Image) -> bytes:
-        dx, dy = round(picture.width * share / 2), round(picture.height * share / 2)
-        return draw.jpeg(picture.crop((dx, dy, picture.width - dx, picture.height - dy)), 85)
+        width, height = (round(side * (1 - share)) for side in picture.size)
+        left = round((picture.width - width) * at[0])
+        top = round((picture.height - height) * at[1])
+        return draw.jpeg(picture.crop((left, top, left + width, top + height)), 85)
 
     return crop
+
+
+def _quarter(picture: Image.Image) -> bytes:
+    size = (max(16, picture.width // 4), max(16, picture.height // 4))
+    return draw.jpeg(picture.resize(size, Image.Resampling.BICUBIC), 85)
+
+
+def _rotated(picture: Image.Image) -> bytes:
+    return draw.jpeg(picture.rotate(1, Image.Resampling.BICUBIC), 85)
+
+
+def _border(picture: Image.Image) -> bytes:
+    return draw.jpeg(ImageOps.expand(picture, max(picture.size) // 20, "white"), 85)
+
+
+def _grey(picture: Image.Image) -> bytes:
+    return draw.jpeg(picture.convert("L").convert("RGB"), 85)
 
 
 TRANSFORMATIONS: dict[str, Transformation] = {
@@ -53,8 +74,16 @@ TRANSFORMATIONS: dict[str, Transformation] = {
     "flip": _flip,
     "square": _square,
     "pad": _pad,
+    "quarter": _quarter,
+    "rotated": _rotated,
+    "border": _border,
+    "grey": _grey,
+    "crop10_aside": _cropped(0.10, at=(0.85, 0.2)),
 }
-"""What happens to an image between two pages, by name; crops keep the middle."""
+"""What happens to an image between two pages, by name; crops keep the middle, but for the last."""
+KINDS = ("identical", *TRANSFORMATIONS)
+_MEASURED = ("crop10_aside",)
+"""Kinds that are not always found (docs/decisions.md, Recall)."""
 
 
 def transformed(picture: Image.Image, name: str) -> bytes:
@@ -63,17 +92,13 @@ def transformed(picture: Image.Image, name: str) -> bytes:
 
 
 def leak(building: Building, evalset: str, images: Iterable[tuple[str, bytes, str]]) -> None:
-    """Plant images of `evalset`, given as name, bytes and caption, under every transformation.
-
-    The audit looks for crops of 10%; what it makes of 5% lies between, and is measured.
-    """
-    names = ["identical", *TRANSFORMATIONS]
+    """Plant images of `evalset`, given as name, bytes and caption, under every transformation."""
     for number, (name, data, caption) in enumerate(images):
-        how = names[number % len(names)]
+        how = KINDS[number % len(KINDS)]
         path = f"/img/found/{evalset}-{number:04d}.jpg"
         picture = Image.open(io.BytesIO(data))
         building.put(path, data if how == "identical" else transformed(picture, how))
-        expect = MEASURED if how == "crop5" else DROPPED
+        expect = MEASURED if how in _MEASURED else DROPPED
         url = building.plant(f"leak_{how}", expect, path, caption)
         building.leaks.append(
             {"url": url, "eval_set": evalset, "eval_image": name, "transformation": how}

@@ -21,14 +21,14 @@ from jobs.world.folder import (
     World,
     begin,
 )
-from jobs.world.leaks import leak
+from jobs.world.leaks import KINDS, leak
 from jobs.world.photos import Picture, RealCaption
 from pipeline.errors import BadInput
 
 WORDNET = Path("/usr/share/wordnet")
 """Where Debian's wordnet-base puts it."""
 
-_LEAKED = 40
+_LEAKED = 5 * len(KINDS)
 _WAT = "crawl.wat.gz"
 _TABLE = "pairs.parquet"
 _CAPTIONS = "captions.parquet"
