@@ -31,3 +31,4 @@ def main(run: Run) -> None:
         dropped=dict(reasons),
         notes={"images with as many overlaps as are told": dedup.crowded(overlaps, settings)},
     )
+    run.spark.catalog.clearCache()

@@ -197,8 +197,9 @@ def links(phash: Words, pdq: Words, radius: int, pdq_distance: int) -> tuple[Lon
 
     `pdq` has four words a row. Of pairs that others connect already, none is told: fewer come out
     than there are images. More than _EACH images of one pHash are a crowd: there, and between it
-    and others, images are compared with at most _LEADERS of the crowd, which are the first by PDQ
-    that are near none before. What comes out connects the same images whatever their order.
+    and others where these would be more than _EACH squared pairs, images are compared with at most
+    _LEADERS of the crowd, which are the first by PDQ that are near none before. What comes out
+    connects the same images whatever their order.
     """
     order = np.lexsort((*pdq.T[::-1], phash)).astype(np.int64)
     phash, words = phash[order], np.ascontiguousarray(pdq[order]).reshape(-1)
@@ -249,6 +250,11 @@ def _confirm(
                 break
             crowd = crowd_of[group]
             count = bounds[group + 1] - bounds[group]
+            if crowd < 0 <= crowd_of[with_]:
+                # A square again, but for small ones: the leaders have or get their turn.
+                size = bounds[with_ + 1] - bounds[with_]
+                if count * size > _EACH * _EACH:
+                    continue
             if crowd >= 0:
                 count = 0 if group == with_ else leaders[crowd, 0]
             for other in range(bounds[with_], bounds[with_ + 1]):

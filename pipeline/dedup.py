@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
@@ -101,8 +102,13 @@ def dropped(
 ) -> DataFrame:
     """Every arrived pair that does not stay: its first reason in the order of REASONS.
 
-    `purposes` says what each set of references is for, where it is not evaluation; `confirmed`
-    takes out those near-duplicates that are none.
+    <<<<<<< HEAD
+        `purposes` says what each set of references is for, where it is not evaluation; `confirmed`
+        takes out those near-duplicates that are none.
+    =======
+        `purposes` says what each set of references is for, where it is not evaluation. What is asked
+        for more than once is kept on disk, until the caller clears Spark's cache.
+    >>>>>>> w2-dup
     """
     arrived = images.where(F.col("status") == "success")
     area = (F.col("width") * F.col("height")).alias("area")
@@ -118,10 +124,11 @@ def dropped(
 
     blind = rest.where(F.col("phash").isNull())
     seen = rest.where(F.col("phash").isNotNull())
-    errors = placeholders(seen, settings)
+    errors = placeholders(seen, settings).persist(StorageLevel.DISK_ONLY)
     seen = seen.join(errors.select("pair_id"), on="pair_id", how="left_anti")
 
-    seen = _represented(seen, "pixels_sha256")
+    seen = seen.select("pair_id", "area", "phash", "pdq", "quality", "pixels_sha256")
+    seen = _represented(seen, "pixels_sha256").persist(StorageLevel.DISK_ONLY)
     is_copy = F.col("rival") != F.col("pair_id")
     tasks = 1 + fingerprints.count() * (settings.corpus_phash_distance + 1) // _PER_TASK
     near = _near_duplicates(seen.where(~is_copy), settings, tasks)
@@ -188,7 +195,8 @@ def _of_references(overlaps: DataFrame, purposes: Mapping[str, str]) -> DataFram
 
 def _near_duplicates(images: DataFrame, settings: DedupSettings, tasks: int) -> DataFrame:
     """Every image but the one that represents each cluster of near-duplicates."""
-    sharp = images.where(F.col("quality") >= settings.min_quality).drop("rival")
+    is_sharp = (F.col("quality") >= settings.min_quality) & F.col("pdq").isNotNull()
+    sharp = images.where(is_sharp).drop("rival")
     # Images of equal hashes are one node, whose name is of the hashes: two of 400 million have
     # one name with a chance of 0.4%.
     sharp = sharp.withColumn("node", F.xxhash64("phash", "pdq"))

@@ -10,6 +10,7 @@ needs is public too: to decode and hash it, and to make its variants.
 import hashlib
 import pickle
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,8 @@ __all__ = [
 ]
 
 REASONS = ("undecodable",)
+_BATCH = 4096
+"""Hashes of a list that are held at once: lists of what is blocked are long."""
 _ROW = pa.schema([*FINGERPRINTS, pa.field("dropped_for", pa.string())])
 _HASHES = ("phash", "pdq", "quality", "sha256", "pixels_sha256")
 _DDL = (
@@ -119,7 +122,9 @@ def evaluation(
             for share in batch.to_pylist():
                 evalset = sets[share["place"]]
                 if share["part"] is None:
-                    yield _batch([_listed(evalset, known) for known in evalsets.hashes(evalset)])
+                    listed = (_listed(evalset, known) for known in evalsets.hashes(evalset))
+                    while rows := list(islice(listed, _BATCH)):
+                        yield _batch(rows)
                     continue
                 # Written by the driver, a moment ago.
                 part: evalsets.Part = pickle.loads(share["part"])  # noqa: S301

@@ -24,8 +24,8 @@ from pipeline.settings import DedupSettings
 
 COLUMNS = ("id", "phash", "pdq", "quality", "sha256", "pixels_sha256")
 """Of fingerprints: what a corpus image is compared by. A reference has `source` and `variant`."""
-_UNLIKE = 64, 256
-"""Distances of what has no pHash, or no PDQ."""
+_UNLIKE = 65, 257
+"""Distances of what has no pHash, or no PDQ: beyond any threshold."""
 _CANDIDATE, _UNRELATED = VERDICTS.index("candidate"), VERDICTS.index("unrelated")
 _EXPANDED = 1 << 21
 """Pairs that are compared at once, unless one image alone has more."""
@@ -41,6 +41,7 @@ class References(NamedTuple):
     """The image of each row: the same for all variants."""
     source: pa.Array
     name: pa.Array
+    """Of each image."""
     variant: pa.Array
     digest: str
     """Of all of it."""
@@ -70,7 +71,7 @@ class References(NamedTuple):
             hashes=hashes,
             image=np.cumsum(is_first) - 1,
             source=source.dictionary_encode(),
-            name=name,
+            name=name.filter(pa.array(is_first)),
             variant=variant.dictionary_encode(),
             digest=digest.hexdigest(),
         )
@@ -88,7 +89,9 @@ class Searcher:
         look = np.column_stack([look, known.has_pdq])
         image = references.image
         self._looks = Groups.of(look[known.has_phash], every[known.has_phash], image)
-        by_phash = self._looks.keys[:, :1]
+        by_phash = self._looks.keys[:, :1].copy()
+        # Every process holds a searcher, and of a look's 48 bytes nothing else is asked for.
+        self._looks = self._looks._replace(keys=np.zeros((0, 6), np.uint64))
         self._phashes = Groups.of(by_phash, np.arange(len(by_phash)))
         self._phash_index = HammingIndex(
             np.ascontiguousarray(self._phashes.keys[:, 0]), settings.candidate_distance
@@ -134,7 +137,7 @@ class Searcher:
         # A PDQ alone says nothing of a flat image.
         sharp = rows[hashes.quality[rows] >= self._settings.min_quality]
         at, alone, _ = self._pdq_index.search(hashes.pdq[sharp].view(np.uint8))
-        alone_row, alone = sharp[at], alone + len(self._looks.keys)
+        alone_row, alone = sharp[at], alone + len(self._looks.bounds) - 1
         nothing = np.zeros(0, np.int64)
         kept, looks = [(nothing, nothing)], 0
         # In parts: thousands of flat images may each be near thousands of flat references.
@@ -223,7 +226,7 @@ class Searcher:
         columns = [
             corpus.column("id").take(pa.array(rows)),
             its.source.take(at),
-            its.name.take(at),
+            its.name.take(pa.array(its.image[known])),
             its.variant.take(at),
             pa.array(phash, pa.int32(), mask=no_phash),
             pa.array(pdq, pa.int32(), mask=no_pdq),

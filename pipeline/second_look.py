@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
@@ -35,12 +36,15 @@ def second_look(
 ) -> DataFrame:
     """The overlaps, with the similarity of those that need it and the verdict that follows.
 
-    `places` has pair_id, path, offset and bytes: where each image lies in a tar.
+    `places` has pair_id, path, offset and bytes: where each image lies in a tar. The overlaps are
+    kept on disk, until the caller clears Spark's cache.
     """
     is_original = (F.col("variant") == "original") & F.col("look").isNotNull()
     known = fingerprints.where((F.col("source") != "corpus") & is_original)
     known = known.select("source", F.col("id").alias("eval_id"), "look")
     places = places.select("pair_id", "path", "offset", "bytes")
+    # They are asked for twice, and each time the whole corpus would be searched.
+    overlaps = overlaps.persist(StorageLevel.DISK_ONLY)
     open_ones = overlaps.where(F.col("verdict").isin("candidate", "overlap"))
     closed = overlaps.where(~F.col("verdict").isin("candidate", "overlap"))
     # An evaluation image that half the web copies must not fill one task: candidates are spread

@@ -106,11 +106,14 @@ def _start(variant: Variant, width: int, height: int) -> Affine:
         left, right = right, left
     found = np.array([[right - left, 0.0, left], [0.0, bottom - top, top]])
     if variant.angle:
-        cos, sin = math.cos(math.radians(variant.angle)), math.sin(math.radians(variant.angle))
+        # Libraries differ in the last bit.
+        angle = math.radians(variant.angle)
+        cos, sin = round(math.cos(angle), 12), round(math.sin(angle), 12)
         # About the middle, in pixels.
         turn = np.array([[cos, -sin * height / width], [sin * width / height, cos]])
         found[:, 2] -= 0.5
-        found = turn @ found
+        # No product of matrices: the library behind it rounds as the processor does.
+        found = turn[:, :1] * found[0] + turn[:, 1:] * found[1]
         found[:, 2] += 0.5
     return found
 

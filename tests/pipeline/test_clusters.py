@@ -94,3 +94,19 @@ def test_a_crowd_of_one_phash_is_compared_with_its_leaders_alone() -> None:
     turned = random.permutation(count)
     again = links(phash[turned], pdq[turned], 2, 31)
     assert np.array_equal(components(turned[again[0]], turned[again[1]], count), found)
+
+
+@pytest.mark.parametrize(("beside", "is_found"), [(1000, True), (2000, False)])
+def test_what_lies_beside_a_crowd_is_compared_with_all_of_it_where_that_is_no_square(
+    beside: int, is_found: bool
+) -> None:
+    random = np.random.default_rng(7)
+    crowd = random.integers(0, 2**63, (3000, 4), dtype=np.uint64)
+    others = random.integers(0, 2**63, (beside, 4), dtype=np.uint64)
+    # One like the last of the crowd by PDQ, which is none of the leaders.
+    last = np.lexsort(crowd.T[::-1])[-1]
+    others[0] = crowd[last]
+    phash = np.repeat(np.array([0, 1], np.uint64), [3000, beside])
+    first, second = links(phash, np.concatenate([crowd, others]), 2, 31)
+    found = {*first.tolist(), *second.tolist()}
+    assert found == ({int(last), 3000} if is_found else set())

@@ -1,9 +1,13 @@
 """pipeline.dedup"""
 
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 
 from pipeline.dedup import crowded, deduped, dropped, overlaps
 from pipeline.placeholders import placeholders
@@ -178,3 +182,55 @@ def test_a_blocked_image_is_told_as_that_and_what_stays_keeps_all_captions(
     assert kept == {"first": ["its copy", "near", "near's copy", "same hashes"], "alone": []}
     one = deduped(images, gone, DedupSettings()).collect()
     assert {row.pair_id: row.alternatives for row in one} == {"first": None, "alone": None}
+
+
+def _told_of(frame: DataFrame) -> tuple[DataFrame, Any]:
+    """The same rows, and how many of them Spark has asked for."""
+    asked = frame.sparkSession.sparkContext.accumulator(0)
+
+    def ask(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            asked.add(batch.num_rows)
+            yield batch
+
+    return frame.mapInArrow(ask, frame.schema), asked
+
+
+def test_every_pair_stays_or_is_dropped_once_whatever_it_repeats(spark: SparkSession) -> None:
+    random, pairs = np.random.default_rng(6), {}
+    looks = [(int(random.integers(2**62)), _flipped(_ONE, 16 * i), i) for i in range(8)]
+    for number in range(400):
+        phash, pdq, quality = looks[random.integers(8)]
+        near, apart = int(random.integers(0, 4)), int(random.integers(0, 60))
+        content, pixels = (f"{kind}{random.integers(300)}" for kind in "sp")
+        hashes = (phash ^ near, _flipped(pdq, apart), 40 + 10 * quality)
+        if number % 9 == 0:
+            odd = (None, None, None), (phash, None, 100), (phash, pdq, None)
+            hashes = odd[number // 9 % 3]
+        url = f"u{number % 3 if number % 2 else number}"
+        pairs[f"pair {number:03}"] = (url, near, *hashes, content, pixels if number % 7 else None)
+    evals = [
+        ("e", "set", "original", looks[2][0], looks[2][1], 100, "s3", "p1"),
+        ("e", "set", "original", looks[2][0], looks[2][1], 100, "s3", "p1"),
+        ("e", "wishes", "original", looks[3][0], None, None, None, None),
+        ("e", "wishes", "original", None, None, None, "s4", None),
+    ]
+    tables = [table.cache() for table in _tables(spark, pairs, evals)]
+    images, fingerprints = (_told_of(table) for table in tables)
+    settings = DedupSettings(placeholder_urls=3, keep_captions="all", references_per_image=1)
+    found = overlaps(tables[1], settings).cache()
+    purposes = {"wishes": "opt-out"}
+    gone = dropped(images[0], fingerprints[0], found, settings, purposes).collect()
+    spark.catalog.clearCache()
+    # Of the whole corpus, each is a scan and a join.
+    assert images[1].value <= 6 * len(pairs)
+    reasons = Counter(row.reason for row in gone)
+    assert len(reasons) == 6, reasons
+    table = spark.createDataFrame(gone, "pair_id string, reason string, rival string, "
+        "source string, variant string, phash_distance int, pdq_distance int")  # fmt: skip
+    stay = [row.pair_id for row in deduped(tables[0], table, settings).collect()]
+    assert sorted([*stay, *(row.pair_id for row in gone)]) == sorted(pairs)
+    parted = [table.repartition(7, "sha256") for table in tables]
+    again = dropped(*parted, overlaps(parted[1], settings), settings, purposes).collect()
+    assert sorted(map(str, again)) == sorted(map(str, gone))
+    spark.catalog.clearCache()

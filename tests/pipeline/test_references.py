@@ -149,6 +149,20 @@ def test_a_reference_may_be_one_hash_alone() -> None:
     }  # fmt: skip
 
 
+def test_no_threshold_is_so_wide_that_it_confirms_by_a_hash_that_is_not_there() -> None:
+    known = [
+        ("phash", "list", "original", 6, None, None, None, None),
+        ("pdq", "list", "original", None, _pdq(256), None, None, None),
+        ("both", "list", "original", 0xFFFF << 8, _pdq(256), 100, None, None),
+    ]
+    corpus = [("pair", "corpus", "original", 0, _pdq(0), 100, "s", "p")]
+    widest = DedupSettings(
+        candidate_distance=16, pdq_distance=256, candidate_pdq_distance=256, wide_pdq_distance=256
+    )
+    told = {row["eval_id"]: row["verdict"] for row in _search(known, corpus, widest)}
+    assert told == {"phash": "candidate", "pdq": "overlap", "both": "overlap"}
+
+
 def test_hashes_of_the_wrong_length_are_none() -> None:
     known = [("e", "set", "original", 0, b"short", 100, None, None)]
     corpus = [("pair", "corpus", "original", 1, b"x" * 40, 100, None, None)]

@@ -1,10 +1,13 @@
 """pipeline.second_look"""
 
 import io
+from collections.abc import Iterator
 from typing import Any
 
+import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw
+from pyspark.sql import DataFrame
 
 from pipeline.schemas import DROPPED, OVERLAPS
 from pipeline.second_look import confirmed, needs_look, second_look, verdict
@@ -55,6 +58,17 @@ def test_equal_hashes_flat_pictures_and_confirmed_photos_need_none() -> None:
     assert not needed("undecidable", 2, photo)
 
 
+def _asked(overlaps: DataFrame, count: Any) -> DataFrame:
+    """The same overlaps; `count` grows with each that Spark asks for."""
+
+    def ask(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            count.add(batch.num_rows)
+            yield batch
+
+    return overlaps.mapInArrow(ask, overlaps.schema)
+
+
 def test_copies_are_told_from_others_and_what_is_unreadable_stays(spark, tmp_path) -> None:
     photo, other = noise(1, (300, 200)), noise(2, (300, 200))
     stored = {
@@ -95,14 +109,18 @@ def test_copies_are_told_from_others_and_what_is_unreadable_stays(spark, tmp_pat
             "pair_id string, source string, eval_id string, variant string, "
             "phash_distance int, pdq_distance int, similarity float, verdict string"
         )
+        asked = spark.sparkContext.accumulator(0)
         found = second_look(
-            spark.createDataFrame(rows, ddl).repartition(partitions),
+            _asked(spark.createDataFrame(rows, ddl).repartition(partitions), asked),
             spark.createDataFrame(places, "pair_id string, path string, offset long, bytes long"),
             spark.createDataFrame(known, "id string, source string, variant string, look binary"),
             DedupSettings(),
         )
         assert found.columns == OVERLAPS.names
         told.append(sorted((tuple(row) for row in found.collect()), key=lambda row: row[:3]))
+        spark.catalog.clearCache()
+        # What finds the overlaps has searched the corpus: once is enough.
+        assert asked.value == len(rows)
     assert told[0] == told[1]
     by_pair = {row[:3:2]: (row[7], row[6]) for row in told[0]}
     assert len(told[0]) == len(rows)
