@@ -102,13 +102,9 @@ def dropped(
 ) -> DataFrame:
     """Every arrived pair that does not stay: its first reason in the order of REASONS.
 
-    <<<<<<< HEAD
-        `purposes` says what each set of references is for, where it is not evaluation; `confirmed`
-        takes out those near-duplicates that are none.
-    =======
-        `purposes` says what each set of references is for, where it is not evaluation. What is asked
-        for more than once is kept on disk, until the caller clears Spark's cache.
-    >>>>>>> w2-dup
+    `purposes` says what each set of references is for, where it is not evaluation; `confirmed`
+    takes out those near-duplicates that are none. What is asked for more than once is kept on disk,
+    until the caller clears Spark's cache.
     """
     arrived = images.where(F.col("status") == "success")
     area = (F.col("width") * F.col("height")).alias("area")
