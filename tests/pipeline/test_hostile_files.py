@@ -15,9 +15,10 @@ from PIL import Image
 from pipeline import captions, decoding, scan
 from pipeline.audit import predictions
 from pipeline.errors import BadInput
-from pipeline.evalsets import archives, cifar, pickles
+from pipeline.evalsets import archives, cifar, layout, pickles
 from pipeline.members import Member, members
 from pipeline.scan import Shard, Told
+from pipeline.settings import EvalSet
 from pipeline.variants import VARIANTS, basis, varied
 
 END = bytes(1024)
@@ -199,3 +200,13 @@ def test_predictions_that_are_no_utf8_are_a_broken_file(tmp_path: Path) -> None:
     pq.write_table(pa.table({"eval_id": NO_TEXT, "correct": [True, True]}), path)
     with pytest.raises(BadInput, match="is broken"):
         predictions.read([str(path)], {"s": {"ok"}})
+
+
+def test_folders_in_folders_without_end_are_no_set(tmp_path: Path) -> None:
+    folders = [f"{tmp_path}{'/a' * depth}" for depth in range(1, 1200)]
+    for folder in folders:
+        Path(folder).mkdir()
+    with pytest.raises(BadInput, match="without end"):
+        layout.files(EvalSet(name="s", path=str(tmp_path)))
+    for folder in reversed(folders):  # which pytest could not
+        Path(folder).rmdir()
