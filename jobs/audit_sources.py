@@ -16,7 +16,7 @@ from pipeline.scan import Shard
 _BRACES = re.compile(r"\{([^{}]*)\}")
 _RANGE = re.compile(r"(\d+)\.\.(\d+)")
 _MAX_FILES = 5_000_000
-_SCAN = 1
+_SCAN = 2
 """Raised when a scan finds more or other things than it did: what is there is then made anew."""
 
 

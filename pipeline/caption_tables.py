@@ -13,7 +13,7 @@ from pyspark.sql import DataFrame, SparkSession
 
 from pipeline import captions, parts
 
-REASONS = ("a row without a caption", "no row of the table")
+REASONS = ("a row without a caption", "no row of the table", captions.CUT_OFF)
 _BATCH = 4096
 _DDL = "pair_id string, caption string, dropped_for string"
 

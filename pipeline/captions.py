@@ -5,9 +5,10 @@ Read one after the other, whatever the size of the file. Rows that cannot be rea
 
 import csv
 import gzip
-import sys
-from collections import Counter
+import zlib
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, cast
 
@@ -27,6 +28,21 @@ _CAPTION = ("caption", "text", "captions", "sentence", "sentences", "alt", "alt_
 _ID = ("pair_id", "caption_id", "id", "sentid", "key", "__key__", "uid")
 _IMAGE = ("image", "image_id", "filename", "file_name", "imgid", "image_path", "url")
 _TEXTS = (pa.string(), pa.large_string(), pa.string_view())
+
+_MAX_LINE = 1 << 20
+"""Characters of a row of text; longer ones are no captions."""
+_MAX_FIELD = 1 << 16
+"""Characters of a field of a table, so that a quote that is never closed ends somewhere."""
+CUT_OFF = f"what is behind {_MAX_FIELD:,} characters of a caption"
+_MAX_MENDED = 1000
+"""Such quotes in a file, behind each of which the rows are read once more."""
+_NO_ROW = "no row of the table"
+_MAX_JSON = 1 << 29
+"""Characters of a file that is one JSON."""
+_MAX_TEXT_BYTES = 1 << 20
+"""Of a text in a tar."""
+_BROKEN = (OSError, EOFError, zlib.error, ValueError, OverflowError, pa.ArrowException)
+"""What damaged files raise, and texts that are no UTF-8, wherever in the file they are."""
 
 
 class Caption(NamedTuple):
@@ -55,21 +71,25 @@ def is_tar(path: Path) -> bool:
 def read(path: Path, unread: Counter[str], groups: range | None = None) -> Iterator[Caption]:
     """The captions of a file, in order; of a parquet only of some row groups, if told.
 
-    Rows without a name of their own are named by the file and their place in it.
+    Rows without a name of their own are named by the file and their place in it. Raises BadInput
+    where the file cannot be read, or breaks off.
     """
-    if is_tar(path):
-        yield from _in_tar(path, unread)
-        return
-    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if not path.is_file():
+        raise BadInput(f"{path} is no file: name one")  # to open a pipe would take forever
     try:
-        if suffix in (".parquet", ".pq"):
-            rows, names, first = _parquet(path, groups)
-        elif suffix in (".csv", ".tsv"):
-            rows, names, first = *_separated(path, "\t" if suffix == ".tsv" else ",", unread), 0
-        else:
-            rows, names, first = *_json(path, unread), 0
-    except (OSError, pa.ArrowException) as error:
+        yield from _in_tar(path, unread) if is_tar(path) else _in_table(path, unread, groups)
+    except _BROKEN as error:
         raise BadInput(f"{path} cannot be read ({error}): fetch or write it again") from None
+
+
+def _in_table(path: Path, unread: Counter[str], groups: range | None) -> Iterator[Caption]:
+    suffix = Path(path.name.lower().removesuffix(".gz")).suffix
+    if suffix in (".parquet", ".pq"):
+        rows, names, first = _parquet(path, groups)
+    elif suffix in (".csv", ".tsv"):
+        rows, names, first = *_separated(path, "\t" if suffix == ".tsv" else ",", unread), 0
+    else:
+        rows, names, first = *_json(path, unread), 0
     columns = _columns(path, names)
     for place, row in enumerate(rows, first):
         captions = row.get(columns.caption)
@@ -80,6 +100,9 @@ def read(path: Path, unread: Counter[str], groups: range | None = None) -> Itera
             if not isinstance(text, str):
                 unread["a row without a caption"] += 1
                 continue
+            if len(text) > _MAX_FIELD:
+                unread[CUT_OFF] += 1
+                text = text[:_MAX_FIELD]
             own = name if len(texts) == 1 else f"{name}.{number}"
             yield Caption(encodable(own), encodable(text), None if image is None else str(image))
 
@@ -101,15 +124,34 @@ _Rows = Iterable[dict[str, Any]]
 
 
 def _parquet(path: Path, groups: range | None) -> tuple[_Rows, list[str], int]:
-    file = pq.ParquetFile(path)
-    footer = file.metadata
+    footer, schema = pq.read_metadata(path), pq.read_schema(path)
     chosen = range(footer.num_row_groups) if groups is None else groups
     # Pictures may lie in the same table, and are not read.
-    names = [field.name for field in file.schema_arrow if _is_readable(field.type)]
+    names = [field.name for field in schema if _is_readable(field.type)]
     found = [name for name in _columns(path, names) if name is not None]
     first = sum(footer.row_group(group).num_rows for group in range(chosen.start))
+    # A text that stands in every row may have a gigabyte: it is held once.
+    texts = [name for name in found if schema.field(name).type in _TEXTS]
+    file = pq.ParquetFile(path, read_dictionary=texts)
     batches = file.iter_batches(1 << 13, row_groups=list(chosen), columns=found)
-    return (row for batch in batches for row in batch.to_pylist()), names, first
+    return (row for batch in batches for row in _rows_of(batch)), names, first
+
+
+def _rows_of(batch: pa.RecordBatch) -> Iterator[dict[str, Any]]:
+    columns = [_values(column) for column in batch.columns]
+    for row in zip(*columns, strict=True):
+        yield dict(zip(batch.schema.names, row, strict=True))
+
+
+def _values(column: pa.Array) -> list[Any]:
+    if not pa.types.is_dictionary(column.type):
+        return cast(list[Any], column.to_pylist())
+    try:
+        values = column.dictionary.to_pylist()
+    except UnicodeDecodeError:
+        held = [text.as_buffer() for text in column.dictionary]
+        values = [None if text is None else bytes(text).decode("utf-8", "replace") for text in held]
+    return [None if place is None else values[place] for place in column.indices.to_pylist()]
 
 
 def _is_readable(kind: pa.DataType) -> bool:
@@ -123,41 +165,81 @@ def _opened(path: Path) -> TextIO:
     return cast(TextIO, opener(path, "rt", encoding="utf-8-sig", errors="replace", newline=""))
 
 
+def _lines(stream: TextIO, unread: Counter[str]) -> Iterator[str]:
+    """The lines of a text, without those that are too long to be read."""
+    is_whole = True
+    while line := stream.readline(_MAX_LINE):
+        was_whole, is_whole = is_whole, len(line) < _MAX_LINE or line.endswith(("\n", "\r"))
+        if was_whole and is_whole:
+            yield line
+        elif is_whole:
+            unread[_NO_ROW] += 1
+    if not is_whole:
+        unread[_NO_ROW] += 1
+
+
 def _separated(path: Path, separator: str, unread: Counter[str]) -> tuple[_Rows, list[str]]:
-    csv.field_size_limit(min(sys.maxsize, 1 << 30))
+    rows = _split_rows(path, separator, unread)
+    names = next(rows, [])
+    return (dict(zip(names, row, strict=False)) for row in rows), names
+
+
+def _split_rows(path: Path, separator: str, unread: Counter[str]) -> Iterator[list[str]]:
+    """The fields of each row. Where a quote is never closed, the row is lost that it stands in, and
+    not those that it takes in."""
+    csv.field_size_limit(_MAX_FIELD)
+    again, taken, feeding = deque[str](), list[str](), list[bool]()
     with _opened(path) as stream:
-        names = next(csv.reader(stream, delimiter=separator), [])
+        lines = _lines(stream, unread)
 
-    def rows() -> Iterator[dict[str, Any]]:
-        with _opened(path) as stream:
-            lines = csv.reader(
-                (line.replace("\0", "\ufffd") for line in stream), delimiter=separator
-            )
-            next(lines, None)
-            while True:
-                try:
-                    yield dict(zip(names, next(lines), strict=False))
-                except csv.Error:
-                    unread["no row of the table"] += 1
-                except StopIteration:
-                    return
+        def fed() -> Iterator[str]:
+            feeding.append(True)
+            while line := again.popleft() if again else next(lines, ""):
+                taken.append(line)
+                yield line.replace("\0", "\ufffd")
+            feeding.clear()
 
-    return rows(), names
+        reader, mended = csv.reader(fed(), delimiter=separator), 0
+        while True:
+            taken.clear()
+            try:
+                row = next(reader, None)
+                # Only within a quote the reader asks for a line more than there are.
+                is_open = row is not None and not feeding and len(taken) > 1
+            except csv.Error:
+                row, is_open = None, True
+            if is_open:
+                mended += 1
+                if mended <= _MAX_MENDED:
+                    again.extendleft(reversed(taken[1:]))
+                unread[_NO_ROW] += 1 if mended <= _MAX_MENDED else len(taken)
+                reader = csv.reader(fed(), delimiter=separator)
+            elif row is None:
+                return
+            else:
+                yield row
 
 
 def _json(path: Path, unread: Counter[str]) -> tuple[_Rows, list[str]]:
     """JSON lines; or one list, or COCO's annotations."""
+    if path.name.lower().removesuffix(".gz").endswith((".jsonl", ".ndjson")):
+        lines = _json_lines(path, unread)
+        row = next(lines, None)
+        return ([], []) if row is None else (chain([row], lines), list(row))
     with _opened(path) as stream:
-        first = stream.readline()
+        first = stream.readline(_MAX_LINE)
     try:
         begin = msgspec.json.decode(first)
     except (msgspec.DecodeError, RecursionError):
         begin = None
     if isinstance(begin, dict) and "annotations" not in begin:
         return _json_lines(path, unread), list(begin)
+    with _opened(path) as stream:
+        text = stream.read(_MAX_JSON + 1)
+    if len(text) > _MAX_JSON:
+        raise BadInput(f"{path} is one JSON of over {_MAX_JSON:,} characters: write it in lines")
     try:
-        with _opened(path) as stream:
-            whole = msgspec.json.decode(stream.read())
+        whole = msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError) as error:
         raise BadInput(f"{path} is neither JSON lines nor JSON ({error})") from None
     rows = whole.get("annotations") if isinstance(whole, dict) else whole
@@ -167,7 +249,7 @@ def _json(path: Path, unread: Counter[str]) -> tuple[_Rows, list[str]]:
 
 def _json_lines(path: Path, unread: Counter[str]) -> Iterator[dict[str, Any]]:
     with _opened(path) as stream:
-        for line in stream:
+        for line in _lines(stream, unread):
             try:
                 row = msgspec.json.decode(line)
             except (msgspec.DecodeError, RecursionError):
@@ -175,7 +257,7 @@ def _json_lines(path: Path, unread: Counter[str]) -> Iterator[dict[str, Any]]:
             if isinstance(row, dict):
                 yield row
             elif line.strip():
-                unread["no row of the table"] += 1
+                unread[_NO_ROW] += 1
 
 
 # -- WebDataset ----------------------------------------------------------------------------
@@ -218,17 +300,26 @@ def suffix_of(extension: str) -> str:
 
 def _in_tar(path: Path, unread: Counter[str]) -> Iterator[Caption]:
     """The captions of a tar's samples: of each line one, as clip_benchmark writes them."""
-    held: dict[str, dict[str, bytes]] = {}
+    key, held = "", dict[str, bytes]()
     for member in members(path, lambda name: name.lower().endswith((".txt", ".json"))):
         if isinstance(member, Damage):
             unread[f"{path.name} at byte {member.at}: {member.what}"] += 1
             continue
         found = parted(member.name)
-        if found is not None and member.data is not None:
-            held.setdefault(found[0], {}).setdefault(suffix_of(found[1]), member.data)
-    for key, texts in held.items():
-        caption = of_sample(texts.get("txt"), texts.get("json"))
-        lines = [line for line in (caption or "").splitlines() if line.strip()]
-        for number, line in enumerate(lines):
-            name = f"{path.name}/{key}"
-            yield Caption(name if len(lines) == 1 else f"{name}.{number}", line.strip(), name)
+        if found is None or member.data is None:
+            continue
+        if len(member.data) > _MAX_TEXT_BYTES:
+            unread["a text too long to be read"] += 1
+            continue
+        if found[0] != key:
+            yield from _of_texts(f"{path.name}/{key}", held)
+            key, held = found[0], {}
+        held.setdefault(suffix_of(found[1]), member.data)
+    yield from _of_texts(f"{path.name}/{key}", held)
+
+
+def _of_texts(name: str, held: dict[str, bytes]) -> Iterator[Caption]:
+    caption = of_sample(held.get("txt"), held.get("json"))
+    lines = [line for line in (caption or "").splitlines() if line.strip()]
+    for number, line in enumerate(lines):
+        yield Caption(name if len(lines) == 1 else f"{name}.{number}", line.strip(), name)

@@ -21,8 +21,10 @@ MAX_PIXELS = 50_000_000
 WEB_FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 FORMATS = (*WEB_FORMATS, "PPM")
 """Those of evaluation sets too. Pillow knows more, some of which run other programs."""
-HELD = {"WEBP": 3, "AVIF": 2}
+HELD = {"WEBP": 3, "AVIF": 2, "PPM": 3}
 """How many times their decoders hold a picture."""
+_LEAST_SIDE = 32
+"""What a shorter side costs: PDQ pads lines to whole registers."""
 
 _ORIENTATION = 0x0112
 _MIRRORED = (2, 4, 5, 7)
@@ -48,7 +50,8 @@ def decoded(data: bytes, max_pixels: int = MAX_PIXELS) -> Image.Image:
     try:
         head = jpeg_head.head(data)
         with Image.open(io.BytesIO(data), formats=available(FORMATS)) as image:
-            _check((image.height, image.width), max_pixels // HELD.get(str(image.format), 1))
+            sides = max(image.height, _LEAST_SIDE), max(image.width, _LEAST_SIDE)
+            _check(sides, max_pixels // HELD.get(str(image.format), 1))
             _check(stored(image), max_pixels)
             image.load()
             shown = rgb(image)

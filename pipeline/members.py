@@ -19,8 +19,11 @@ _MAX_HEADER_BYTES = 1 << 20
 MAX_BYTES = 1 << 28
 """Of one member that is read into memory."""
 _MAX_SIZE = 1 << 60
+_MAX_NAME = 4096
+"""Characters; who reads an archive holds its names in memory."""
 _MAX_DAMAGES = 100
 """Behind so many an archive is given up: each costs a search for the next header."""
+_GZIP = b"\x1f\x8b"
 _UNREAD = {b"\x28\xb5\x2f\xfd": "zstd", b"BZh": "bzip2", b"\xfd7zXZ\0": "xz", b"PK\3\4": "zip"}
 
 _KINDS = {
@@ -45,7 +48,7 @@ class Member(NamedTuple):
     """Where its bytes begin."""
     size: int
     refused: str | None
-    """Why it is no file: link, device, folder, sparse, too large, unknown kind."""
+    """Why it is no file: link, device, folder, sparse, too large, too long a name, unknown kind."""
     data: bytes | None
     """Its bytes, where they were asked for."""
 
@@ -73,7 +76,7 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member | Dama
         return
     damages = 0
     with tars.opened(path) as file:
-        for found in _walk(file, wanted):
+        for found in _walk(file, wanted, is_packed=magic.startswith(_GZIP)):
             yield found
             if isinstance(found, Damage):
                 damages += 1
@@ -82,7 +85,9 @@ def members(path: Path, wanted: Callable[[str], bool]) -> Iterator[Member | Dama
                     return
 
 
-def _walk(file: BinaryIO, wanted: Callable[[str], bool]) -> Iterator[Member | Damage]:
+def _walk(
+    file: BinaryIO, wanted: Callable[[str], bool], *, is_packed: bool
+) -> Iterator[Member | Damage]:
     at = 0
     told: dict[str, str] = {}
     has_end = False
@@ -120,8 +125,12 @@ def _walk(file: BinaryIO, wanted: Callable[[str], bool]) -> Iterator[Member | Da
         is_whole = _reaches(file, body + size) if data is None else len(data) == size
         if not is_whole:
             yield Damage(body, f"the archive ends in the middle of {name[:200]}")
-            return
-        yield Member(name, body, size, refused, data)
+            # Or its size is a lie, which would hide what follows; in gzip there is no way back.
+            at, told = _next_header(file, body), {}
+            if is_packed or not _read(file, at, 1):
+                return
+            continue
+        yield Member(name[:_MAX_NAME], body, size, refused, data)
         at, told = body + _padded(size), {}
     if not has_end:
         yield Damage(at, "the archive ends without its mark")
@@ -135,20 +144,22 @@ def _refusal(kind: bytes, name: str, size: int, told: dict[str, str]) -> str | N
         return "sparse"
     if name.endswith("/"):
         return "folder"  # as tars before POSIX tell it
+    if len(name) > _MAX_NAME:
+        return "too long a name"
     return "too large" if size > MAX_BYTES else None
 
 
 def _read(file: BinaryIO, at: int, size: int) -> bytes:
-    file.seek(at)
+    try:
+        file.seek(at)
+    except OSError:  # further than any file of this system reaches
+        return b""
     return file.read(size)
 
 
 def _reaches(file: BinaryIO, end: int) -> bool:
     """Whether `file` is as long as `end`."""
-    if end == 0:
-        return True
-    file.seek(end - 1)
-    return len(file.read(1)) == 1
+    return end == 0 or len(_read(file, end - 1, 1)) == 1
 
 
 def _padded(size: int) -> int:

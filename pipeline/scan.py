@@ -30,6 +30,12 @@ from pipeline.schemas import FINGERPRINTS, SCANNED
 IMAGES = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")
 """Suffixes of members that are images."""
 _TEXTS = ("txt", "json")
+_MAX_TEXT_BYTES = 1 << 20
+_MAX_CAPTION = 1 << 16
+"""Characters; what is behind them is no caption any more."""
+_MAX_MEMBERS = 10_000
+"""Of a sample: more are told in turns, so that no key fills the memory."""
+_GROUP_CHARS = 1 << 24
 _GROUP_ROWS = 8192
 _NOTE = b"scanned"
 
@@ -79,11 +85,36 @@ def _is_wanted(name: str) -> bool:
     return found is not None and suffix_of(found[1]) in (*IMAGES, *_TEXTS)
 
 
+class _Held(NamedTuple):
+    """A member of a sample: of an image what it is known by, of a text its bytes."""
+
+    extension: str
+    member: Member
+    known: dict[str, Any] | None
+    text: bytes | None
+
+
+class _Names:
+    """Of pairs: what is taken, and how often it was asked for."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._times: Counter[str] = Counter()
+
+    def own(self, name: str) -> str:
+        found = name
+        while found in self._taken:
+            self._times[name] += 1
+            found = f"{name}#{self._times[name] + 1}"
+        self._taken.add(found)
+        return found
+
+
 def rows_in(shard: Shard, told: Told) -> Iterator[dict[str, Any]]:
     """A row of SCANNED for each image of a shard, in order; the rest is counted in `told`."""
-    taken: set[str] = set()
+    names = _Names()
     keys: set[str] = set()
-    key, held = "", list[tuple[str, Member]]()
+    key, held = "", list[_Held]()
     for member in members(Path(shard.path), _is_wanted):
         if isinstance(member, Damage):
             told.damages.append((shard.name, member.at, member.what))
@@ -98,37 +129,52 @@ def rows_in(shard: Shard, told: Told) -> Iterator[dict[str, Any]]:
             told.oddities["a member without a key"] += 1
             continue
         if found[0] != key:
-            yield from _sample(shard, key, held, taken, told)
+            yield from _sample(shard, key, held, names, told)
             key, held = found[0], []
             told.oddities["a key twice"] += key in keys
             keys.add(key)
-        held.append((found[1], member))
-    yield from _sample(shard, key, held, taken, told)
+        elif len(held) == _MAX_MEMBERS:
+            yield from _sample(shard, key, held, names, told)
+            held = []
+            told.oddities[f"a sample of more than {_MAX_MEMBERS:,} members"] += 1
+        held.append(_held(found[1], member, told))
+    yield from _sample(shard, key, held, names, told)
     for counts in (told.undecodable, told.refused, told.oddities):
         for reason in [reason for reason, count in counts.items() if not count]:
             del counts[reason]
 
 
+def _held(extension: str, member: Member, told: Told) -> _Held:
+    """A member, without the bytes of an image."""
+    data, bare = member.data, member._replace(data=None)
+    if suffix_of(extension) in IMAGES:
+        return _Held(extension, bare, _hashed(data or b""), None)
+    if data is not None and len(data) > _MAX_TEXT_BYTES:
+        told.oddities["a text too long to be read"] += 1
+        data = None
+    return _Held(extension, bare, None, data)
+
+
 def _sample(
-    shard: Shard, key: str, held: list[tuple[str, Member]], taken: set[str], told: Told
+    shard: Shard, key: str, held: list[_Held], names: _Names, told: Told
 ) -> Iterator[dict[str, Any]]:
-    by_suffix: dict[str, bytes | None] = {}
-    for extension, member in held:
-        by_suffix.setdefault(suffix_of(extension), member.data)
-    caption = of_sample(by_suffix.get("txt"), by_suffix.get("json"))
-    images = [(ext, member) for ext, member in held if suffix_of(ext) in IMAGES]
-    told.oddities["a member twice"] += len(held) - len({extension for extension, _ in held})
+    texts: dict[str, bytes | None] = {}
+    for one in held:
+        texts.setdefault(suffix_of(one.extension), one.text)
+    caption = of_sample(texts.get("txt"), texts.get("json"))
+    if caption is not None and len(caption) > _MAX_CAPTION:
+        told.oddities[f"a caption cut off behind {_MAX_CAPTION:,} characters"] += 1
+        caption = caption[:_MAX_CAPTION]
+    images = [one for one in held if one.known is not None]
+    told.oddities["a member twice"] += len(held) - len({one.extension for one in held})
     if held and not images:
         told.oddities["a sample without an image"] += 1
-    for extension, member in images:
+    for extension, member, known, _ in images:
         name = f"{shard.name}/{key}" if len(images) == 1 else f"{shard.name}/{key}.{extension}"
-        pair_id, number = name, 2
-        while pair_id in taken:
-            pair_id, number = f"{name}#{number}", number + 1
-        taken.add(pair_id)
+        pair_id = names.own(name)
         told.oddities["an image without a text"] += caption is None
         place = {"path": shard.path, "offset": member.offset, "bytes": member.size}
-        row = {"pair_id": pair_id, "caption": caption, **place, **_hashed(member.data or b"")}
+        row = {"pair_id": pair_id, "caption": caption, **place, **(known or {})}
         told.images += row["dropped_for"] is None
         told.undecodable[str(row["dropped_for"])] += row["dropped_for"] is not None
         yield row
@@ -189,11 +235,13 @@ def write(shard: Shard) -> Told:
     try:
         with pq.ParquetWriter(staged, SCANNED, compression="zstd") as file:
             group: list[dict[str, Any]] = []
+            chars = 0
             for row in rows_in(shard, told):
                 group.append(row)
-                if len(group) == _GROUP_ROWS:
+                chars += len(row["pair_id"]) + len(row["caption"] or "")
+                if len(group) == _GROUP_ROWS or chars >= _GROUP_CHARS:
                     file.write_table(pa.Table.from_pylist(group, SCANNED))
-                    group = []
+                    group, chars = [], 0
             file.write_table(pa.Table.from_pylist(group, SCANNED))
             file.add_key_value_metadata({_NOTE: json.dumps(told.as_json()).encode()})
         staged.replace(shard.file)

@@ -67,9 +67,13 @@ _GUESSES = (Variant(), Variant(keep=0.9), Variant(keep=1.1))
 """Of a copy that some variant is near: also tried, should it fit none closely."""
 
 
+_LONG = 4096
+"""Pixels of the longer side at most: a strip of 65,500 is 17 GB when it is padded."""
+
+
 def basis(image: Image.Image) -> Image.Image:
     """What the variants of an image are made from: no larger than the corpus would hold it."""
-    scale = _SIDE / min(image.size)
+    scale = min(_SIDE / min(image.size), _LONG / max(image.size))
     if scale >= 1:
         return image
     size = max(1, round(image.width * scale)), max(1, round(image.height * scale))

@@ -157,7 +157,8 @@ def _told(file: str) -> Iterator[None]:
     except OSError as error:
         why = error.strerror or error
         raise BadInput(f"{file} cannot be read ({why}): name a file of predictions") from None
-    except (pa.ArrowException, csv.Error) as error:
+    # Texts that are no UTF-8, and times that Python has no numbers for.
+    except (pa.ArrowException, csv.Error, ValueError, OverflowError) as error:
         raise BadInput(f"{file} is broken: {error}: write it again") from None
 
 

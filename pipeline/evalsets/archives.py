@@ -21,7 +21,10 @@ from pipeline.errors import BadInput
 
 _BLOCK = 512
 _MAX_HEADER = 2**20
-"""Bytes of a long name or of pax headers; a path has 4,096 at most."""
+"""Bytes of a long name or of pax headers."""
+_MAX_NAME = 4096
+"""Characters of a path: all are held in memory."""
+_MAX_DIGITS = 19
 _CHUNK = 2**20
 _PADDING = 2**20
 """Bytes of zeros behind an archive's end in which the next archive is looked for (`cat a b`)."""
@@ -158,8 +161,11 @@ def members(stream: Stream) -> Iterator[Member]:
                 f"{stream.path}: a sparse member at byte {start:,}: write the tar without --sparse"
             )
         name = pax.get("path") or long_name or _name(header)
-        if pax.get("size", "").isdecimal():
-            size = int(pax["size"])
+        if len(name) > _MAX_NAME:
+            raise BadInput(f"{stream.path}: a name of {len(name):,} characters at byte {start:,}")
+        if (told := pax.get("size", "")).isdecimal():
+            # Python refuses thousands of digits; so many are beyond any file.
+            size = int(told) if len(told) <= _MAX_DIGITS else 10**_MAX_DIGITS
         long_name, linked, pax = None, pax.get("linkpath") or _text(header[157:257]), {}
         if kind in (b"0", b"\0", b"7") and not name.endswith("/"):
             seen[name] = start, size

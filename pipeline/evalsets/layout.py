@@ -36,6 +36,11 @@ def files(evalset: EvalSet) -> list[File]:
             raise BadInput(
                 f"evalsets.{evalset.name}: {path} does not exist: correct `path` in the settings"
             )
+    except RecursionError:
+        raise BadInput(
+            f"evalsets.{evalset.name}: {path} holds folders in folders without end: correct `path` "
+            "in the settings"
+        ) from None
     except OSError as error:
         raise BadInput(
             f"evalsets.{evalset.name}: {error.filename or path} cannot be read "

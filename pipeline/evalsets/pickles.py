@@ -6,6 +6,7 @@ a hostile file can do no more than fail. Bytes stay in the file: an array says w
 """
 
 import io
+import math
 import pickletools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -15,6 +16,8 @@ from pipeline.errors import BadInput
 _MAX_STEPS = 4_000_000
 """Instructions; CIFAR-100's training split has about half a million."""
 _MAX_MEMO = 4_000_000
+_MAX_SIDES = 32
+"""Of an array; numpy has no more."""
 
 
 _NOWHERE = -1
@@ -143,7 +146,8 @@ class _Machine:
 
     def _stack_global(self) -> None:
         name, module = self._stack.pop(), self._stack.pop()
-        self._push_name(str(module), str(name))
+        # str() of a list that holds another twice, and so on, is as long as memory.
+        self._push_name(_of(str, module), _of(str, name))
 
     def _tuple(self) -> None:
         self._stack.append(tuple(self._to_mark()))
@@ -217,10 +221,10 @@ def _array(shape: Any, kind: Any, raw: Any, *, is_fortran: bool) -> Array:
     if not isinstance(raw, Raw) or raw.offset == _NOWHERE:
         raise ValueError("an array whose bytes are written as text: pickle it with protocol 3")
     sides = tuple(_of(int, side) for side in shape)
-    size = 1
-    for side in sides:
-        size *= side
-    if any(side < 0 for side in sides) or size != len(raw.data):
+    if any(not 0 <= side <= len(raw.data) for side in sides[:_MAX_SIDES]):
+        raise ValueError(f"an array of other sides than its {len(raw.data)} bytes have")
+    size = math.prod(sides[:_MAX_SIDES])
+    if len(sides) > _MAX_SIDES or size != len(raw.data):
         raise ValueError(f"an array of {size} bytes that has {len(raw.data)}")
     return Array(sides, raw)
 
@@ -232,15 +236,11 @@ def _of(kind: type, value: Any) -> Any:
 
 
 def _text(value: Any) -> str:
-    return value.data.decode("latin-1") if isinstance(value, Raw) else str(value)
+    return value.data.decode("latin-1") if isinstance(value, Raw) else str(_of(str, value))
 
 
 def _key(value: Any) -> str | int:
-    if isinstance(value, int):
-        return value
-    if not isinstance(value, Raw | str):
-        raise ValueError("a key that is no text")
-    return _text(value)
+    return value if isinstance(value, int) else _text(value)
 
 
 def finished(value: Any) -> Any:
