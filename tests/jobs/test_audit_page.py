@@ -20,7 +20,7 @@ from jobs.pictures import Downloaded, thumbnail
 from jobs.subject import EvalCount, Subject
 from pipeline import decisions
 from pipeline.schemas import AUDIT, OVERLAPS
-from pipeline.settings import AuditSettings, DedupSettings, EvalSet
+from pipeline.settings import AuditSettings, DedupSettings, EvalSet, FingerprintSettings
 
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 FETCHED = '<img src="https://example.org/a.png">{{ 7 * 7 }}\u2028 "quoted" & \'so\''
@@ -66,11 +66,13 @@ def subject(tmp_path: Path) -> Subject:
     return Subject(
         name=HOSTILE,
         images=100,
+        digest="0" * 64,
         evalsets=evalsets,
+        variants=FingerprintSettings().variants,
         counts={s.name: EvalCount(images=10, hashes=50, flat=1, small=9) for s in evalsets},
-        overlaps=_table(ROWS),
-        removed={"p0", "p2"},
-        kept={"p1", "p3"},
+        overlaps=lambda: _table(ROWS).to_batches(max_chunksize=2),
+        removed=lambda asked: {"p0", "p2"} & set(asked.to_pylist()),
+        kept=lambda asked: {"p1", "p3"} & set(asked.to_pylist()),
         pictures=_pictures,
         eval_ids=lambda _: pa.array(names),
         take_decisions="wit build --run here --set dedup.decisions=FILE --update",
@@ -122,7 +124,7 @@ def test_decisions_change_the_counts_and_tell_what_is_left_to_do(
         json.dumps(
             {
                 "format": decisions.FORMAT,
-                "audit": decisions.digest(subject.overlaps),
+                "audit": decisions.digest(subject.overlaps()),
                 "sets": {"birds": {"pdq_distance": 40}, "empty": {"pdq_distance": 3}},
                 "pairs": pairs,
             }
@@ -230,8 +232,8 @@ def test_what_is_decided_on_the_page_is_what_the_exported_file_does(
         ("p6", "reject"),
     ]
     taken = decisions.read(tmp_path / "decisions.json")
-    assert taken.audit == decisions.digest(subject.overlaps)
-    rows = decisions.apply(subject.overlaps, taken).rows.to_pylist()
+    assert taken.audit == decisions.digest(subject.overlaps())
+    rows = decisions.apply(_table(ROWS), taken).rows.to_pylist()
     assert {r["pair_id"] for r in rows if r["verdict"] == "overlap"} == {"p2", "p3", HOSTILE}
 
 
@@ -278,7 +280,7 @@ def test_the_count_agrees_with_the_file_when_most_pairs_are_not_shown(
         _slide(page, "birds", distance)
         _exported(page, tmp_path / "decisions.json")
         taken = decisions.read(tmp_path / "decisions.json")
-        rows = decisions.apply(subject.overlaps, taken).rows.to_pylist()
+        rows = decisions.apply(_table(ROWS), taken).rows.to_pylist()
         found = {r["eval_id"] for r in rows if (r["source"], r["verdict"]) == ("birds", "overlap")}
         told = page.locator("#set-birds output").inner_text()
         assert f"PDQ within {distance}: {len(found)} images" in told
