@@ -66,7 +66,7 @@ def write_page(
             pairs.append({**row, **of_corpus, "eval_picture": original})
         line = lines[evalset.name]
         curve = _curve(line, dedup)
-        has_pictures = evalsets.format_of(evalset) != "hashes"
+        has_pictures = bool(rows) and evalsets.format_of(evalset) != "hashes"
         sets.append({"line": line, "pairs": pairs, "curve": curve, "has_pictures": has_pictures})
         data.append({"name": evalset.name, **live.of_set(evalset.name)})
     script = (files("jobs") / "templates" / "audit.js").read_text(encoding="utf-8")

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,50 @@ def test_the_page_shows_no_more_pairs_than_it_may(subject: Subject, tmp_path: Pa
     _write(tmp_path / "out", subject, page_thumbnails=4)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('<figure class="pair') == 4
+
+
+def test_the_page_says_how_it_was_made_and_that_rates_are_of_the_default_settings(
+    subject: Subject, tmp_path: Path
+) -> None:
+    made = _write(tmp_path / "out", subject)["made"]
+    assert made["comparisons"] == 3 * 50 * 100
+    assert made["corpus"] == {"images": 100, "digest": "0" * 64}
+    assert made["changed"] == []
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"<code>{'0' * 64}</code>" in page
+    assert "15,000: each image of the corpus with each hash" in page
+    assert "this audit was made with others" not in page
+    (tmp_path / "other").mkdir()
+    settings = DedupSettings(pdq_distance=40, min_quality=30)
+    write_audit(tmp_path / "other", subject, AuditSettings(), settings)
+    page = (tmp_path / "other" / "report.html").read_text()
+    assert "this audit was made with others (pdq_distance, min_quality)" in page
+
+
+def test_sets_of_other_purposes_are_counted_and_none_of_their_pictures_shown(
+    subject: Subject, tmp_path: Path
+) -> None:
+    rows = [
+        ("p0", "blocked", "secret.png", "original", 0, 2, None, "overlap"),
+        ("p0", "blocked", "other.png", "original", 2, 9, None, "overlap"),
+        ("p7", "blocked", "secret.png", "original", 8, 80, None, "candidate"),
+        ("p8", "listed", "h0", "original", None, 20, None, "overlap"),
+    ]
+    sets = [
+        *subject.evalsets,
+        EvalSet(name="blocked", path="gone", purpose="blocklist"),
+        EvalSet(name="listed", path="gone", purpose="opt-out", format="hashes"),
+    ]
+    batches = _table([*ROWS, *rows]).to_batches(max_chunksize=3)
+    other = replace(subject, evalsets=sets, overlaps=lambda: batches)
+    told = _write(tmp_path / "out", other)
+    assert told["avoided"] == [
+        {"name": n, "purpose": p, "found": 1, "near": near, "removed": removed, "left": 0}
+        for n, p, near, removed in (("blocked", "blocklist", 1, 1), ("listed", "opt-out", 0, 0))
+    ]
+    assert told["sets"] == _write(tmp_path / "plain", subject)["sets"]
+    assert "secret.png" not in (tmp_path / "out" / "report.html").read_text()
+    assert pq.read_metadata(tmp_path / "out" / "overlaps.parquet").num_rows == len(ROWS)
 
 
 # -- in a browser --------------------------------------------------------------------------
