@@ -7,12 +7,11 @@ A folder of its own, and no run: what took long lies in `_work`, named by all th
 so that an interrupted audit goes on and another one with other decisions is quick.
 """
 
-import csv
 import shutil
 import tomllib
 from collections import Counter
 from collections.abc import Callable
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -22,16 +21,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs import audit_captions, audit_sources, load
-from jobs.audit import write_audit
+from jobs.audit import write_audit, write_pairs
 from jobs.audit_sources import Corpus
 from jobs.lock import alone
 from jobs.pictures import Downloaded, thumbnail
 from jobs.progress import Progress
 from jobs.run import spark_schema
 from jobs.stamps import digest, stamp
-from jobs.subject import EvalCount, Subject
+from jobs.subject import Subject, batches, some
 from pipeline import caption_tables, dedup, fingerprint, scan, tars
-from pipeline.audit import SMALL_SIDE, references
+from pipeline.audit import counted, references
 from pipeline.decisions import read as read_decisions
 from pipeline.errors import BadInput
 from pipeline.evalsets import registry
@@ -91,7 +90,6 @@ class _Audit:
     def __init__(self, corpus: Corpus, settings: Settings, out: Path, progress: Progress) -> None:
         self._corpus, self._settings = corpus, settings
         self._out, self._work, self._progress = out, out / "_work", progress
-        self._avoided = OVERLAPS.empty_table()
 
     @cached_property
     def _spark(self) -> "SparkSession":
@@ -111,7 +109,8 @@ class _Audit:
             sets = [] if captions is None else audit_captions.told(captions)
             audited = write_audit(staged, subject, audit, cascade, sets)
             (staged / "removed.csv").unlink()  # from this corpus nothing was removed yet
-            _write_to_remove(staged / "to_remove.csv", [audited.rows, self._avoided])
+            # What to leave out of the corpus.
+            write_pairs(staged / "to_remove.csv", audited.sure)
             if captions is not None:
                 for file in (audit_captions.FOUND, audit_captions.PAIRS):
                     shutil.copyfile(captions / file, staged / file)
@@ -186,20 +185,24 @@ class _Audit:
         shards = [Path(shard.file).name for shard in self._corpus.shards]
         return [shards, [(str(path), stamp(str(path))) for path in self._corpus.tables]]
 
-    def _overlaps(self, evaluation: Path) -> pa.Table:
-        """Every image of the corpus near an evaluation image, in the order of the names."""
+    def _overlaps(self, evaluation: Path) -> list[Path]:
+        """Every image of the corpus near an evaluation image, by set, image and pair."""
 
         def make(folder: Path) -> None:
             known = self._spark.read.parquet(str(evaluation))
             both = scan.fingerprints(self._scanned).unionByName(scan.whole(known))
             cascade = self._settings.dedup
             near = dedup.overlaps(both, cascade)
-            found = second_look(near, self._scanned, both, cascade).toArrow()
-            names = [("pair_id", "ascending"), ("source", "ascending"), ("eval_id", "ascending")]
-            pq.write_table(found.cast(OVERLAPS).sort_by(names), folder / "overlaps.parquet")
+            found = second_look(near, self._scanned, both, cascade)
+            # Sorted when it is written: Spark looks twice at what it sorts.
+            found.write.parquet(str(folder / "unsorted"))
+            rows = self._spark.read.schema(spark_schema(OVERLAPS)).parquet(str(folder / "unsorted"))
+            ordered = rows.sort("source", "eval_id", "pair_id")
+            ordered.write.parquet(str(folder / "rows"))
+            shutil.rmtree(folder / "unsorted")
 
         of = [self._corpus_is(), self._evals_are(), self._settings.dedup.model_dump(mode="json")]
-        return pq.read_table(self._once("overlaps", of, make) / "overlaps.parquet")
+        return sorted((self._once("overlaps", of, make) / "rows").glob("*.parquet"))
 
     def _captions(self) -> Path | None:
         """The caption overlap; None where no evaluation set has captions."""
@@ -228,49 +231,60 @@ class _Audit:
         name = Path(self._corpus.name).name or self._corpus.name
         if told is None:
             return Subject(
-                name, 0, [], {}, OVERLAPS.empty_table(), set(), set(), self._pictures, _no_ids
+                name=name,
+                images=0,
+                digest=counted.digest_of([]),
+                evalsets=[],
+                variants=[],
+                counts={},
+                overlaps=list,
+                removed=lambda _: set(),
+                kept=lambda _: set(),
+                pictures=self._pictures,
+                eval_ids=lambda _: pa.array([], pa.string()),
             )
         evaluation = self._evaluation()
         overlaps = self._overlaps(evaluation)
-        columns = ["source", "id", "variant", "quality", "side", "dropped_for"]
-        known = pq.read_table(evaluation, columns=columns)
-        unread = known.filter(pc.is_valid(pc.field("dropped_for"))).column("source")
-        known = known.filter(pc.is_null(pc.field("dropped_for")))
-        kept = set(overlaps.column("pair_id").to_pylist())
         sets = references.evaluation(self._settings.evalsets)
-        names = pa.array([evalset.name for evalset in sets], pa.string())
-        is_other = pc.invert(pc.is_in(overlaps.column("source"), value_set=names))
-        self._avoided = overlaps.filter(is_other)
-        counts = {evalset.name: self._count(known, evalset.name) for evalset in sets}
+        names = [evalset.name for evalset in sets]
+        known = partial(some, sorted(evaluation.glob("*.parquet")))
+        hashed = pc.field("dropped_for").is_null()
+        counts = counted.counts(
+            known(counted.COLUMNS, hashed), names, self._settings.dedup.min_quality
+        )
+        unread: Counter[str] = Counter()
+        for batch in known(["source"], ~hashed):
+            unread.update(batch.column("source").to_pylist())
         for evalset in sets:
             doubt = registry.doubt(evalset.name, evalset.split, counts[evalset.name].images)
             if doubt is not None:
                 self._progress.say(doubt)
+
+        def eval_ids(source: str) -> pa.Array:
+            is_of_set = (pc.field("source") == source) & (pc.field("variant") == "original")
+            found = [batch.column("id") for batch in known(["id"], hashed & is_of_set)]
+            return pa.concat_arrays([pa.array([], pa.string()), *found])
+
+        scans = [Path(shard.file) for shard in self._corpus.shards]
+        hashes = some(scans, ["sha256"], hashed)
         return Subject(
             name=name,
             images=told.images,
-            evalsets=sets,
+            digest=counted.digest_of(batch.column("sha256") for batch in hashes),
+            evalsets=self._settings.evalsets,
+            variants=self._settings.fingerprint.variants,
             counts=counts,
-            overlaps=references.of_evaluation(overlaps, sets),
-            removed=set(),
-            kept=kept,
-            avoided=references.avoided(overlaps, self._settings.evalsets, set(), kept),
+            overlaps=lambda: batches(overlaps, OVERLAPS),
+            removed=lambda _: set(),
+            kept=lambda pair_ids: set(pair_ids.to_pylist()),
             pictures=self._pictures,
-            eval_ids=lambda source: _originals(known, source).column("id").combine_chunks(),
+            eval_ids=eval_ids,
             scan={
                 "shards": len(self._corpus.shards),
                 **told.as_json(),
-                "unread_of_sets": dict(sorted(Counter(unread.to_pylist()).items())),
+                "unread_of_sets": dict(sorted(unread.items())),
             },
         )
-
-    def _count(self, known: pa.Table, source: str) -> EvalCount:
-        images = _originals(known, source)
-        is_flat = pc.less(images.column("quality"), self._settings.dedup.min_quality)
-        is_small = pc.less_equal(images.column("side"), SMALL_SIDE)
-        hashes = known.filter(pc.field("source") == source).num_rows
-        flat, small = (pc.sum(which).as_py() or 0 for which in (is_flat, is_small))
-        return EvalCount(images=images.num_rows, hashes=hashes, flat=flat, small=small)
 
     def _pictures(self, pair_ids: list[str]) -> dict[str, Downloaded]:
         by_name = {shard.name: shard.file for shard in self._corpus.shards}
@@ -290,23 +304,3 @@ class _Audit:
                     body = b""
                 found[row["pair_id"]] = Downloaded(thumbnail(body), row["caption"] or "")
         return found
-
-
-def _originals(known: pa.Table, source: str) -> pa.Table:
-    is_of_set = (pc.field("source") == source) & (pc.field("variant") == "original")
-    return known.filter(is_of_set)
-
-
-def _no_ids(_: str) -> pa.Array:
-    return pa.array([], pa.string())
-
-
-def _write_to_remove(path: Path, tables: list[pa.Table]) -> None:
-    """The pairs that show what the corpus must not hold: what to leave out of it."""
-    columns = ["pair_id", "source", "eval_id", "variant", "phash_distance", "pdq_distance"]
-    is_sure = pc.field("verdict") == "overlap"
-    sure = pa.concat_tables([rows.filter(is_sure).select(columns) for rows in tables])
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.writer(stream)
-        writer.writerow([name.removesuffix("_distance") for name in columns])
-        writer.writerows(row.values() for row in sure.to_pylist())

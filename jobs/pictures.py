@@ -127,7 +127,8 @@ class Curve(NamedTuple):
     name: str
     distances: Sequence[int]
     images: Sequence[int]
-    by_chance: Sequence[float]
+    by_chance: Sequence[float | None]
+    """None where it is not known."""
     threshold: int | None
 
 
@@ -157,11 +158,12 @@ def _panel(curve: Curve, left: int) -> str:
     points = list(zip(curve.distances, curve.images, strict=True))
     steps = [f"M{x(0)} {y(points[0][1])}", *(f"H{x(at)}V{y(count)}" for at, count in points)]
     chance = zip(curve.distances, curve.by_chance, strict=True)
-    line = "M" + "L".join(f"{x(at)} {y(count)}" for at, count in chance)
+    known = [f"{x(at)} {y(count)}" for at, count in chance if count is not None]
+    line = "M" + "L".join(known)
     parts = [
         f'<path d="M{x(0)} {_TOP}V{y(0)}H{x(last)}" fill="none" stroke="{_INK}"/>',
         f'<path d="{"".join(steps)}" fill="none" stroke="{_ACCENT}" stroke-width="2"/>',
-        f'<path d="{line}" fill="none" stroke="{_BETWEEN}" stroke-width="2"/>',
+        f'<path d="{line if known else ""}" fill="none" stroke="{_BETWEEN}" stroke-width="2"/>',
         *(
             f'<text x="{x(0) - 6}" y="{y(count) + 4}" text-anchor="end">{count:,}</text>'
             for count in (0, most)

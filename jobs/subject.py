@@ -1,16 +1,22 @@
 """Subject: a corpus that is audited, whoever made it."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from jobs.pictures import Downloaded
 from pipeline.audit import EvalCount
 from pipeline.settings import EvalSet
 
-__all__ = ["EvalCount", "Subject"]
+__all__ = ["EvalCount", "Subject", "batches", "some"]
+
+_ROWS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -20,15 +26,20 @@ class Subject:
     name: str
     images: int
     """Images of the corpus that were compared."""
+    digest: str
+    """What they are known by, in any order (pipeline.digests)."""
     evalsets: list[EvalSet]
+    """All references, blocklists and opt-outs too."""
+    variants: Sequence[str]
+    """Of each evaluation image that were looked for."""
     counts: dict[str, EvalCount]
-    """By evaluation set."""
-    overlaps: pa.Table
-    """Rows of schemas.OVERLAPS, all distances known (`references.of_evaluation`)."""
-    removed: set[str]
-    """The `pair_id` of those overlaps that dedup took out; empty where nothing is taken out."""
-    kept: set[str]
-    """The `pair_id` of those overlaps that the shards still hold."""
+    """By set that is there to evaluate on."""
+    overlaps: Callable[[], Iterable[pa.RecordBatch]]
+    """Rows of schemas.OVERLAPS, each time from the beginning."""
+    removed: Callable[[pa.Array], set[str]]
+    """Those of some `pair_id` that dedup took out; none where nothing is taken out."""
+    kept: Callable[[pa.Array], set[str]]
+    """Those of them that the shards still hold."""
     pictures: Callable[[list[str]], dict[str, Downloaded]]
     """Thumbnails and captions of images of the corpus, by `pair_id`."""
     eval_ids: Callable[[str], pa.Array]
@@ -36,7 +47,26 @@ class Subject:
     take_decisions: str = ""
     """The command that takes a decisions file, put for `FILE`, into the corpus; empty where none
     does."""
-    avoided: list[dict[str, Any]] = field(default_factory=list)
-    """What was found of blocklists and opt-outs, a line for each (pipeline.audit.references)."""
     scan: dict[str, Any] | None = None
     """What was counted while somebody else's shards were read; None for a run."""
+
+
+def batches(files: Iterable[Path], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+    """The rows of parquet files in order, some at a time."""
+    for file in files:
+        with pq.ParquetFile(file) as parquet:
+            for batch in parquet.iter_batches(batch_size=_ROWS, columns=schema.names):
+                columns = [batch.column(name) for name in schema.names]
+                yield pa.RecordBatch.from_arrays(columns, schema=schema)
+
+
+def some(
+    files: Iterable[Path], columns: Sequence[str], which: pc.Expression
+) -> Iterator[pa.RecordBatch]:
+    """Some rows and columns of parquet files, one file at a time and little of it ahead."""
+    names = [str(file) for file in files]
+    if names:
+        rows = ds.dataset(names, format="parquet")
+        yield from rows.to_batches(
+            columns=list(columns), filter=which, batch_readahead=2, fragment_readahead=1
+        )

@@ -5,8 +5,7 @@ each by hand; then single pairs are accepted or rejected. The file is the one th
 exports, and may have been written by anybody.
 """
 
-import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -16,10 +15,13 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.digests import Digest
 from pipeline.errors import BadInput
 
 FORMAT = "webimagetext decisions 1"
 BY_THRESHOLD, BY_HAND = "threshold", "hand"
+KNOWN_BY = ("source", "eval_id", "pair_id", "variant", "phash_distance", "pdq_distance")
+"""The columns by which a decisions file knows the overlaps: not the verdicts."""
 _BITS = 256
 _MAX_BYTES = 64 * 1024 * 1024
 
@@ -65,10 +67,8 @@ class Applied:
     rows: pa.Table
     changed: int
     """Rows whose verdict is another one now."""
-    unknown_pairs: int
-    """Decided pairs that are not among the overlaps."""
-    unknown_sets: tuple[str, ...]
-    """Sets with a threshold and no overlap."""
+    found: set[Key]
+    """The decided pairs among them."""
 
 
 def read(path: str | Path) -> Decisions:
@@ -95,15 +95,12 @@ def read(path: str | Path) -> Decisions:
 
 
 def apply(overlaps: pa.Table, decisions: Decisions) -> Applied:
-    """`overlaps` with what was decided of them."""
+    """`overlaps`, all or some of them, with what was decided of them."""
     verdict, decided, found = _decide(overlaps, decisions)
     changed = pc.sum(pc.not_equal(overlaps.column("verdict"), verdict)).as_py() or 0
     place = overlaps.column_names.index("verdict")
     rows = overlaps.set_column(place, overlaps.schema.field("verdict"), verdict)
-    told = set(overlaps.column("source").unique().to_pylist())
-    unknown_sets = tuple(sorted(decisions.thresholds.keys() - told))
-    unknown_pairs = len(decisions.pairs) - len(found)
-    return Applied(rows.append_column("decided", decided), changed, unknown_pairs, unknown_sets)
+    return Applied(rows.append_column("decided", decided), changed, found)
 
 
 def apply_to_batches(
@@ -116,22 +113,20 @@ def apply_to_batches(
         yield batch.set_column(place, batch.schema.field("verdict"), verdict)
 
 
-def digest(overlaps: pa.Table) -> str:
-    """What a decisions file knows the overlaps by: the pairs and distances, not the verdicts."""
-    columns = ("source", "eval_id", "pair_id", "variant", "phash_distance", "pdq_distance")
-    texts = [pc.cast(overlaps.column(name), pa.large_string()) for name in columns]
-    lines = pc.binary_join_element_wise(*texts, pa.scalar("\x1f", pa.large_string()))
-    hashed = hashlib.sha256()
-    ordered = lines.take(pc.array_sort_indices(lines))
-    for line in ordered.to_pylist():
-        hashed.update(line.encode() + b"\n")
-    return hashed.hexdigest()
+def digest(batches: Iterable[pa.RecordBatch]) -> str:
+    """What a decisions file knows the overlaps by, in whatever order they come."""
+    found = Digest()
+    for batch in batches:
+        found.add([batch.column(name) for name in KNOWN_BY])
+    return found.hexdigest()
 
 
 def _decide(
     rows: pa.Table | pa.RecordBatch, decisions: Decisions
 ) -> tuple[pa.Array, pa.Array, set[Key]]:
     """The verdict of each row, who decided it, and the decided pairs that were found."""
+    if not decisions.thresholds and not decisions.pairs:
+        return rows.column("verdict"), pa.nulls(rows.num_rows, pa.string()), set()
     verdicts = np.array(rows.column("verdict").to_pylist(), dtype=object)
     decided = np.full(rows.num_rows, None, dtype=object)
     # What cannot be known, since a reference has no PDQ, is within no threshold.

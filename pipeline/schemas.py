@@ -237,7 +237,7 @@ SHARDED = pa.schema(
 AUDIT = pa.schema(
     [
         *OVERLAPS,
-        _field("removed", pa.bool_(), "true when dedup took the pair out", nullable=False),
+        _field("removed", pa.bool_(), "true when dedup took the pair out; null: no overlap"),
         _field("decided", pa.string(), "hand or threshold: who decided it; null: the cascade"),
     ]
 )

@@ -6,6 +6,7 @@ writes  audit
 CLIP section 5 reports, for each evaluation set, the share of its images that the corpus overlaps.
 """
 
+from collections.abc import Set
 from dataclasses import asdict, dataclass
 from math import expm1, log1p
 from statistics import fmean, median
@@ -16,15 +17,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from pipeline.audit.measured import pdq_chance, phash_chance
+from pipeline.audit.gathered import Gathered
+from pipeline.audit.measured import Chance, chance
 from pipeline.intervals import interval
-from pipeline.schemas import AUDIT
 from pipeline.settings import AuditSettings, DedupSettings
 
 SMALL_SIDE = 32
 """Pixels: an image whose shorter side has no more holds less than the hashes look at."""
-PDQ_STEPS = (0, 8, 16, 24, 31, 40, 48, 56, 64, 80, 96, 128)
-"""Distances of the curve over PDQ's 256 bits."""
+PDQ_STEPS = (0, 8, 16, 24, 31, 40, 48, 56, 64, 72, 80, 90, 128, 192)
+"""Distances of the curve over PDQ's 256 bits, as far as there are candidates."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,10 @@ class EvalCount:
     """Images that are too flat for hashes."""
     small: int
     """Images whose shorter side has at most 32 pixels."""
+    partial: int = 0
+    """Hashes of a list that gives pHash or PDQ and not both: no rate was measured for them."""
+    digest: str = ""
+    """What the set's fingerprints are known by, in any order (pipeline.digests)."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +52,10 @@ class Point:
     distance: int
     images: int
     """Evaluation images with something within the distance."""
-    expected_by_chance: float
-    """How many would have, were nothing of the set in the corpus; for PDQ at most so many."""
+    expected_by_chance: float | None
+    """How many would have, were nothing of the set in the corpus; None where no rate is known."""
+    at_most: bool
+    """That is a bound: so near was nothing that was measured, or the rate is of a wider one."""
 
 
 @dataclass(frozen=True)
@@ -78,40 +85,26 @@ class Overlap:
     pdq_curve: list[Point]
 
 
-def marked(decided: pa.Table, removed_pairs: set[str]) -> pa.Table:
-    """The overlaps, with whether dedup took the pair out. They have a column `decided`."""
-    gone = pa.array(sorted(removed_pairs), pa.string())
-    removed = pc.is_in(decided.column("pair_id"), value_set=gone)
-    return in_order(decided.append_column("removed", removed).select(AUDIT.names).cast(AUDIT))
-
-
-def in_order(rows: pa.Table) -> pa.Table:
-    """The overlaps by set, image and pair."""
-    return rows.sort_by([(name, "ascending") for name in ("source", "eval_id", "pair_id")])
-
-
 def summary(
-    audited: pa.Table,
+    gathered: Gathered,
     counts: dict[str, EvalCount],
     corpus_images: int,
-    in_shards: set[str],
+    removed: Set[str],
+    in_shards: Set[str],
     settings: AuditSettings,
     dedup: DedupSettings,
 ) -> list[Overlap]:
     """One Overlap for each evaluation set of `counts`."""
-    kept = pa.array(sorted(in_shards), pa.string())
+    all_sure = gathered.sure()
     lines = []
     for name, count in sorted(counts.items()):
-        of_set = audited.filter(pc.equal(audited.column("source"), name))
-        verdict = of_set.column("verdict")
-        sure = of_set.filter(pc.equal(verdict, "overlap"))
-        overlapping = sure.column("eval_id").unique()
-        unsure = of_set.filter(pc.invert(pc.is_in(of_set.column("eval_id"), overlapping)))
-        has_hash = pc.not_equal(unsure.column("verdict"), "undecidable")
-        candidates = _distinct(unsure.filter(has_hash), "eval_id")
-        found = len(overlapping)
+        images = gathered.images(name)
+        pairs = set(all_sure.filter(pc.field("source") == name).column("pair_id").to_pylist())
+        unsure = images.filter(~pc.field("sure")) if images.num_rows else images
+        found = images.num_rows - unsure.num_rows
+        candidates = pc.sum(unsure.column("open")).as_py() or 0 if unsure.num_rows else 0
         low, high = interval(found, count.images, settings.confidence)
-        by_phash, by_pdq = _curves(of_set, count, corpus_images, dedup.candidate_distance)
+        by_phash, by_pdq = _curves(images, count, corpus_images, dedup)
         lines.append(
             Overlap(
                 evalset=name,
@@ -121,15 +114,13 @@ def summary(
                 low=low,
                 high=high,
                 undecidable=count.flat,
-                undecidable_near=_distinct(unsure, "eval_id") - candidates,
+                undecidable_near=unsure.num_rows - candidates,
                 small=count.small,
                 is_small=2 * count.small > count.images,
                 candidates=candidates,
-                removed_pairs=_distinct(sure.filter(sure.column("removed")), "pair_id"),
-                leaked_pairs=_distinct(
-                    sure.filter(pc.is_in(sure.column("pair_id"), kept)), "pair_id"
-                ),
-                decided_pairs=len(of_set) - of_set.column("decided").null_count,
+                removed_pairs=len(pairs & removed),
+                leaked_pairs=len(pairs & in_shards),
+                decided_pairs=gathered.decided[name],
                 curve=by_phash,
                 pdq_curve=by_pdq,
             )
@@ -148,12 +139,10 @@ def over_sets(lines: list[Overlap]) -> dict[str, Any]:
     }
 
 
-def overlapping(audited: pa.Table, name: str) -> list[str]:
+def overlapping(sure: pa.Table, name: str) -> list[str]:
     """The images of a set that overlap, in the order of their names."""
-    is_of_set = pc.equal(audited.column("source"), name)
-    is_sure = pc.equal(audited.column("verdict"), "overlap")
-    names = audited.filter(pc.and_(is_of_set, is_sure)).column("eval_id").unique()
-    return sorted(names.to_pylist())
+    of_set = sure.filter(pc.field("source") == name)
+    return sorted(of_set.column("eval_id").unique().to_pylist())
 
 
 def as_json(lines: list[Overlap]) -> list[dict[str, Any]]:
@@ -161,43 +150,35 @@ def as_json(lines: list[Overlap]) -> list[dict[str, Any]]:
     return [asdict(line) for line in lines]
 
 
-def _distinct(rows: pa.Table, column: str) -> int:
-    return int(pc.count_distinct(rows.column(column)).as_py())
-
-
 def _curves(
-    rows: pa.Table, count: EvalCount, corpus_images: int, radius: int
+    images: pa.Table, count: EvalCount, corpus_images: int, dedup: DedupSettings
 ) -> tuple[list[Point], list[Point]]:
     """Evaluation images with something within each distance, and how many chance alone brings."""
-    near = rows.group_by("eval_id").aggregate([("phash_distance", "min")])
-    # Flat images are left out: all of them are near to one another.
-    has_hash = rows.filter(pc.not_equal(rows.column("verdict"), "undecidable"))
-    confirmed = has_hash.group_by("eval_id").aggregate([("pdq_distance", "min")])
-    by_phash = _points(
-        near.column("phash_distance_min").to_numpy(),
-        {distance: phash_chance(distance) for distance in range(radius + 1)},
-        count,
-        corpus_images,
-    )
-    by_pdq = _points(
-        confirmed.column("pdq_distance_min").to_numpy(),
-        {distance: pdq_chance(distance, radius) for distance in PDQ_STEPS},
-        count,
-        corpus_images,
-    )
-    return by_phash, by_pdq
+    most, most_pdq = dedup.candidate_distance, dedup.candidate_pdq_distance
+    by_pdq = [*[at for at in PDQ_STEPS if at < most_pdq], most_pdq]
+    curves = []
+    for name, events in (
+        ("phash_distance", {at: chance(at, most_pdq) for at in range(most + 1)}),
+        ("pdq_distance", {at: chance(most, at) for at in by_pdq}),
+    ):
+        column = images.column(name).drop_null() if images.num_rows else pa.array([], pa.int32())
+        nearest = column.to_numpy()
+        curves.append([_point(nearest, at, c, count, corpus_images) for at, c in events.items()])
+    return curves[0], curves[1]
 
 
-def _points(
-    nearest: NDArray[np.int32], chances: dict[int, float], count: EvalCount, corpus_images: int
-) -> list[Point]:
+def _point(
+    nearest: NDArray[np.int32],
+    distance: int,
+    of_one: Chance | None,
+    count: EvalCount,
+    corpus_images: int,
+) -> Point:
+    found = int((nearest <= distance).sum())
+    if of_one is None or count.partial:
+        return Point(distance, found, None, at_most=False)
     images = max(1, count.images)
     comparisons = corpus_images * count.hashes / images
-    return [
-        Point(
-            distance,
-            int((nearest <= distance).sum()),
-            images * -expm1(comparisons * log1p(-chance)),
-        )
-        for distance, chance in chances.items()
-    ]
+    return Point(
+        distance, found, images * -expm1(comparisons * log1p(-of_one.rate)), of_one.at_most
+    )

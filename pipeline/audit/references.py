@@ -4,7 +4,7 @@ An audit shows evaluation images side by side with what it found. Blocked images
 nobody should have to look at them.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from pipeline.settings import EvalSet
 
-_UNKNOWN = {"phash_distance": 64, "pdq_distance": 256}
+UNKNOWN = {"phash_distance": 64, "pdq_distance": 256}
 """Distances of a reference that has no such hash: as far as can be."""
 
 
@@ -26,7 +26,7 @@ class Avoided:
     found: int
     """Pairs that show one of its images."""
     near: int
-    """Pairs that came near one, and nothing was confirmed."""
+    """How often a pair came near one of its images, and that was not confirmed."""
     removed: int
     left: int
     """Pairs found that the shards still hold."""
@@ -37,31 +37,25 @@ def evaluation(sets: Sequence[EvalSet]) -> list[EvalSet]:
     return [evalset for evalset in sets if evalset.purpose == "evaluation"]
 
 
-def of_evaluation(overlaps: pa.Table, sets: Sequence[EvalSet]) -> pa.Table:
-    """The overlaps of evaluation sets, with a number for each distance."""
-    rows = overlaps.filter(_is_of(overlaps, [evalset.name for evalset in evaluation(sets)]))
-    for name, most in _UNKNOWN.items():
-        place = rows.schema.get_field_index(name)
-        rows = rows.set_column(place, rows.schema.field(name), rows.column(name).fill_null(most))
-    return rows
-
-
 def avoided(
-    overlaps: pa.Table, sets: Sequence[EvalSet], removed: Set[str], kept: Set[str]
+    sure: pa.Table,
+    near: Mapping[str, int],
+    sets: Sequence[EvalSet],
+    removed: Set[str],
+    kept: Set[str],
 ) -> list[dict[str, Any]]:
-    """A line for each set of another purpose, as plain values."""
+    """A line for each set of another purpose, as plain values. `sure` shows images of theirs."""
     lines = []
     for evalset in sets:
         if evalset.purpose == "evaluation":
             continue
-        rows = overlaps.filter(_is_of(overlaps, [evalset.name]))
-        sure = rows.filter(pc.equal(rows.column("verdict"), "overlap"))
-        found = set(sure.column("pair_id").to_pylist())
-        near = set(rows.column("pair_id").to_pylist()) - found
-        counts = len(found), len(near), len(found & removed), len(found & kept)
+        of_set = sure.filter(is_of(sure, [evalset.name]))
+        found = set(of_set.column("pair_id").to_pylist())
+        counts = len(found), near.get(evalset.name, 0), len(found & removed), len(found & kept)
         lines.append(asdict(Avoided(evalset.name, evalset.purpose, *counts)))
     return lines
 
 
-def _is_of(rows: pa.Table, names: list[str]) -> pa.Array:
+def is_of(rows: pa.Table, names: list[str]) -> pa.Array:
+    """Which rows are of the sets with these names."""
     return pc.is_in(rows.column("source"), value_set=pa.array(names, pa.string()))

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from jobs.pictures import Downloaded, thumbnail
 from jobs.subject import EvalCount, Subject
 from pipeline import decisions
 from pipeline.schemas import AUDIT, OVERLAPS
-from pipeline.settings import AuditSettings, DedupSettings, EvalSet
+from pipeline.settings import AuditSettings, DedupSettings, EvalSet, FingerprintSettings
 
 HOSTILE = '</script><script>window.hacked = 1</script><img src=x onerror="window.hacked = 1">'
 FETCHED = '<img src="https://example.org/a.png">{{ 7 * 7 }}\u2028 "quoted" & \'so\''
@@ -66,11 +67,13 @@ def subject(tmp_path: Path) -> Subject:
     return Subject(
         name=HOSTILE,
         images=100,
+        digest="0" * 64,
         evalsets=evalsets,
+        variants=FingerprintSettings().variants,
         counts={s.name: EvalCount(images=10, hashes=50, flat=1, small=9) for s in evalsets},
-        overlaps=_table(ROWS),
-        removed={"p0", "p2"},
-        kept={"p1", "p3"},
+        overlaps=lambda: _table(ROWS).to_batches(max_chunksize=2),
+        removed=lambda asked: {"p0", "p2"} & set(asked.to_pylist()),
+        kept=lambda asked: {"p1", "p3"} & set(asked.to_pylist()),
         pictures=_pictures,
         eval_ids=lambda _: pa.array(names),
         take_decisions="wit build --run here --set dedup.decisions=FILE --update",
@@ -122,7 +125,7 @@ def test_decisions_change_the_counts_and_tell_what_is_left_to_do(
         json.dumps(
             {
                 "format": decisions.FORMAT,
-                "audit": decisions.digest(subject.overlaps),
+                "audit": decisions.digest(subject.overlaps()),
                 "sets": {"birds": {"pdq_distance": 40}, "empty": {"pdq_distance": 3}},
                 "pairs": pairs,
             }
@@ -157,6 +160,50 @@ def test_the_page_shows_no_more_pairs_than_it_may(subject: Subject, tmp_path: Pa
     _write(tmp_path / "out", subject, page_thumbnails=4)
     page = (tmp_path / "out" / "report.html").read_text()
     assert page.count('<figure class="pair') == 4
+
+
+def test_the_page_says_how_it_was_made_and_that_rates_are_of_the_default_settings(
+    subject: Subject, tmp_path: Path
+) -> None:
+    made = _write(tmp_path / "out", subject)["made"]
+    assert made["comparisons"] == 3 * 50 * 100
+    assert made["corpus"] == {"images": 100, "digest": "0" * 64}
+    assert made["changed"] == []
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert f"<code>{'0' * 64}</code>" in page
+    assert "15,000: each image of the corpus with each hash" in page
+    assert "this audit was made with others" not in page
+    (tmp_path / "other").mkdir()
+    settings = DedupSettings(pdq_distance=40, min_quality=30)
+    write_audit(tmp_path / "other", subject, AuditSettings(), settings)
+    page = (tmp_path / "other" / "report.html").read_text()
+    assert "this audit was made with others (pdq_distance, min_quality)" in page
+
+
+def test_sets_of_other_purposes_are_counted_and_none_of_their_pictures_shown(
+    subject: Subject, tmp_path: Path
+) -> None:
+    rows = [
+        ("p0", "blocked", "secret.png", "original", 0, 2, None, "overlap"),
+        ("p0", "blocked", "other.png", "original", 2, 9, None, "overlap"),
+        ("p7", "blocked", "secret.png", "original", 8, 80, None, "candidate"),
+        ("p8", "listed", "h0", "original", None, 20, None, "overlap"),
+    ]
+    sets = [
+        *subject.evalsets,
+        EvalSet(name="blocked", path="gone", purpose="blocklist"),
+        EvalSet(name="listed", path="gone", purpose="opt-out", format="hashes"),
+    ]
+    batches = _table([*ROWS, *rows]).to_batches(max_chunksize=3)
+    other = replace(subject, evalsets=sets, overlaps=lambda: batches)
+    told = _write(tmp_path / "out", other)
+    assert told["avoided"] == [
+        {"name": n, "purpose": p, "found": 1, "near": near, "removed": removed, "left": 0}
+        for n, p, near, removed in (("blocked", "blocklist", 1, 1), ("listed", "opt-out", 0, 0))
+    ]
+    assert told["sets"] == _write(tmp_path / "plain", subject)["sets"]
+    assert "secret.png" not in (tmp_path / "out" / "report.html").read_text()
+    assert pq.read_metadata(tmp_path / "out" / "overlaps.parquet").num_rows == len(ROWS)
 
 
 # -- in a browser --------------------------------------------------------------------------
@@ -230,8 +277,8 @@ def test_what_is_decided_on_the_page_is_what_the_exported_file_does(
         ("p6", "reject"),
     ]
     taken = decisions.read(tmp_path / "decisions.json")
-    assert taken.audit == decisions.digest(subject.overlaps)
-    rows = decisions.apply(subject.overlaps, taken).rows.to_pylist()
+    assert taken.audit == decisions.digest(subject.overlaps())
+    rows = decisions.apply(_table(ROWS), taken).rows.to_pylist()
     assert {r["pair_id"] for r in rows if r["verdict"] == "overlap"} == {"p2", "p3", HOSTILE}
 
 
@@ -278,7 +325,7 @@ def test_the_count_agrees_with_the_file_when_most_pairs_are_not_shown(
         _slide(page, "birds", distance)
         _exported(page, tmp_path / "decisions.json")
         taken = decisions.read(tmp_path / "decisions.json")
-        rows = decisions.apply(subject.overlaps, taken).rows.to_pylist()
+        rows = decisions.apply(_table(ROWS), taken).rows.to_pylist()
         found = {r["eval_id"] for r in rows if (r["source"], r["verdict"]) == ("birds", "overlap")}
         told = page.locator("#set-birds output").inner_text()
         assert f"PDQ within {distance}: {len(found)} images" in told
