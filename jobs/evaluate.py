@@ -4,6 +4,7 @@ import json
 from collections import Counter
 
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 
 from jobs.ledger import Ledger
 from jobs.run import Run
@@ -56,9 +57,8 @@ def main(run: Run) -> None:
 
 def _overlapping(run: Run, name: str) -> set[str]:
     """The images of an evaluation set whose near-duplicates the corpus was left with."""
-    audit = run.read_arrow("audit", ["source", "eval_id", "verdict", "removed"])
-    is_left = pc.and_(
-        pc.and_(pc.equal(audit["source"], name), pc.equal(audit["verdict"], "overlap")),
-        pc.invert(audit["removed"]),
-    )
-    return set(audit.filter(is_left)["eval_id"].to_pylist())
+    files = [str(file) for file in run.files("audit")]
+    is_overlap = (pc.field("source") == name) & (pc.field("verdict") == "overlap")
+    is_left = is_overlap & ~pc.field("removed")
+    found = ds.dataset(files, format="parquet").to_table(columns=["eval_id"], filter=is_left)
+    return set(found.column("eval_id").to_pylist())
