@@ -20,7 +20,7 @@ def main(run: Run) -> None:
     run.write("overlaps", overlaps)
     overlaps = run.read("overlaps")
     purposes = {evalset.name: evalset.purpose for evalset in run.settings.evalsets}
-    looked_at = partial(confirmed, places=where, settings=settings)
+    looked_at = partial(confirmed, places=where)
     dropped = dedup.dropped(images, fingerprints, overlaps, settings, purposes, looked_at)
     run.write("dropped", dropped)
     reasons = Counter(run.read_arrow("dropped", ["reason"]).column("reason").to_pylist())

@@ -15,6 +15,10 @@ Floats = NDArray[np.float64]
 
 _UNKNOWNS = 8
 """Six of the place, gain, offset."""
+_SQUARE = 4
+"""Samples of a square in either direction."""
+_LEAST_GAIN, _MOST_GAIN = 0.6, 1.7
+"""Of the light: beyond, it is no brighter or flatter copy."""
 
 
 @kernel
@@ -171,3 +175,49 @@ def laid_over(known: Grey, place: Floats) -> Grey:
             below = known[top + 1, left] * (1 - p) + known[top + 1, left + 1] * p
             moved[j, i] = above * (1 - q) + below * q
     return moved
+
+
+@kernel
+def apart(known: Grey, seen: Grey, place: Floats, light: float, colour: float) -> float:
+    """The share of the squares both show where light, or colour, is more levels apart than that.
+
+    Both have three planes: light, Cb and Cr, the latter two around 0. Gain and offset of the light
+    are no difference, nor is colour that has the same gain; but no picture is another's negative.
+    """
+    side = len(seen[0])
+    shown, moved = within(place, side), np.empty_like(seen)
+    for plane in range(len(seen)):
+        moved[plane] = laid_over(known[plane], place)
+    gain, offset = _gain(moved[0], seen[0], shown)
+    if not _LEAST_GAIN <= gain <= _MOST_GAIN:
+        return 1.0
+    squares = different = 0
+    for top in range(0, side, _SQUARE):
+        for left in range(0, side, _SQUARE):
+            count = by_light = by_blue = by_red = 0.0
+            for y in range(top, top + _SQUARE):
+                for x in range(left, left + _SQUARE):
+                    if shown[y, x] > 0:
+                        count += 1
+                        by_light += gain * moved[0, y, x] + offset - seen[0, y, x]
+                        by_blue += gain * moved[1, y, x] - seen[1, y, x]
+                        by_red += gain * moved[2, y, x] - seen[2, y, x]
+            if 2 * count >= _SQUARE * _SQUARE:
+                squares += 1
+                by_colour = max(abs(by_blue), abs(by_red))
+                if abs(by_light) > light * count or by_colour > colour * count:
+                    different += 1
+    return different / squares if squares else 1.0
+
+
+@kernel
+def _gain(known: Grey, seen: Grey, shown: Grey) -> tuple[float, float]:
+    """Gain and offset that bring one light nearest to the other, by least squares."""
+    count = max(float(shown.sum()), 1.0)
+    known_mean, seen_mean = (known * shown).sum() / count, (seen * shown).sum() / count
+    from_mean = (known - known_mean) * shown
+    spread = (from_mean * from_mean).sum()
+    if spread < 1e-6:
+        return 1.0, seen_mean - known_mean
+    gain = (from_mean * (seen - seen_mean)).sum() / spread
+    return gain, seen_mean - gain * known_mean

@@ -154,7 +154,7 @@ FINGERPRINTS = pa.schema(
         _SHA256,
         _PIXELS,
         _field("side", pa.int32(), "pixels of the shorter side"),
-        _field("look", pa.binary(), "a small grey copy, of eval originals: for a second look"),
+        _field("look", pa.binary(), "a small copy, of eval originals: for a second look"),
     ]
 )
 

@@ -3,7 +3,8 @@
 reads   overlaps or dropped, the places of their images in tars, fingerprints
 writes  overlaps, dropped
 
-Hashes leave pairs that are near and not confirmed, and confirm drawings that only share a shape.
+Hashes leave pairs that are near and not confirmed, and confirm drawings that only share a shape
+and pictures of other colours.
 An image that cannot be read leaves the verdict as it was.
 """
 
@@ -21,7 +22,7 @@ from pipeline import tars
 from pipeline.decoding import decode
 from pipeline.schemas import DROPPED, OVERLAPS
 from pipeline.settings import DedupSettings
-from pipeline.similarity import is_drawn, look, similarity, size_of
+from pipeline.similarity import is_copy, is_drawn, look, similarity, size_of
 from pipeline.variants import starts
 
 _PLACE = ("path", "offset", "bytes")
@@ -61,9 +62,10 @@ def second_look(
     return closed.select(*OVERLAPS.names).unionByName(decided)
 
 
-def confirmed(near: DataFrame, places: DataFrame, settings: DedupSettings) -> DataFrame:
-    """The near-duplicates among dropped pairs, without drawings that only share their shape with
-    their rival. `places` is that of `second_look`."""
+def confirmed(near: DataFrame, places: DataFrame) -> DataFrame:
+    """The near-duplicates among dropped pairs, without those that are another picture than their
+    rival: of other colours, or with something else in a small place. `places` is that of
+    `second_look`."""
     own = places.select("pair_id", *_PLACE)
     names = {"pair_id": "rival", **{name: f"rival_{name}" for name in _PLACE}}
     its = places.select(*[F.col(name).alias(its_name) for name, its_name in names.items()])
@@ -73,23 +75,20 @@ def confirmed(near: DataFrame, places: DataFrame, settings: DedupSettings) -> Da
 
     def compare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
-            is_kept = [_is_copy(row, settings) for row in batch.to_pylist()]
+            is_kept = [_is_confirmed(row) for row in batch.to_pylist()]
             yield batch.filter(pa.array(is_kept, pa.bool_())).select(DROPPED.names)
 
     return placed.mapInArrow(compare, near.select(*DROPPED.names).schema)
 
 
-def _is_copy(row: Mapping[str, Any], settings: DedupSettings) -> bool:
+def _is_confirmed(row: Mapping[str, Any]) -> bool:
     if row["path"] is None or row["rival_path"] is None:
         return True
     own = _look_at(row["path"], row["offset"], row["bytes"])
-    if own is None or not is_drawn(own):
-        return True
     its = _look_at(row["rival_path"], row["rival_offset"], row["rival_bytes"])
-    if its is None:
+    if own is None or its is None:
         return True
-    found = of_looks(its, own, "original")
-    return found is None or found >= settings.min_similarity
+    return is_copy(its, own, starts("original", *size_of(its)))
 
 
 def _decided(batch: pa.RecordBatch, settings: DedupSettings) -> pa.RecordBatch:

@@ -1,9 +1,10 @@
 """Similarity: whether two pictures show the same, by laying one over the other.
 
-A look is a small grey copy of a picture. That of the evaluation image is moved, stretched and
-turned until it fits the other, from coarse to fine (pipeline/overlay.py). What is compared then is
-the fine detail alone, place by place: hashes proposed the pair for its coarse light and dark, which
-is no evidence any more, and an outline is few places.
+A look is a small copy of a picture. That of the evaluation image is moved, stretched and turned
+until its light fits the other's, from coarse to fine (pipeline/overlay.py). What is compared then
+is the fine detail alone, place by place: hashes proposed the pair for its coarse light and dark,
+which is no evidence any more, and an outline is few places. Hashes are blind to colour: that of
+drawings, and of near-duplicates, is compared too.
 """
 
 import struct
@@ -13,10 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.kernels import kernel
-from pipeline.overlay import Floats, Grey, blurred, fitted, laid_over, within
+from pipeline.overlay import Floats, Grey, apart, blurred, fitted, laid_over, within
 
 _SIDE = 64
-"""Samples of a look in either direction, whatever the picture's shape."""
+"""Samples of a look's light in either direction, whatever the picture's shape."""
+_COLOURS = 32
+"""And of its colour: Cb, then Cr."""
 _SIZE = struct.Struct("<HH")
 """In front of the samples: the picture's width and height."""
 _LEVELS = (16, 32)
@@ -36,9 +39,13 @@ _LEAST_PLACES = 0.1
 """Share of the samples that are such places."""
 _DRAWN = 0.3
 """Share of the samples that equal their neighbours, from which on a picture counts as drawn."""
-_SQUARE = 4
-_LEVELS_APART, _SQUARES_APART = 24.0, 0.05
-"""Two drawings differ if more than this share of their squares is more levels of grey apart."""
+_LIGHT_APART, _COLOUR_APART = 20.0, 16.0
+"""Levels, of squares that differ: docs/decisions.md."""
+_COPIES_APART, _DRAWINGS_APART = 0.01, 0.05
+"""Share of the squares that differ, beyond which there are two pictures: of those that the corpus
+holds, and of a drawing and what the hashes take for it."""
+_GREY = 6
+"""Levels of colour that a grey picture has at most."""
 
 
 def _bell(deviation: float) -> Floats:
@@ -53,10 +60,12 @@ _LIGHT, _EDGE, _PLACE = _bell(4.0), _bell(1.2), _bell(3.0)
 
 
 def look(image: Image.Image) -> bytes:
-    """A small grey copy of an RGB image."""
+    """A small copy of an RGB image."""
     size = [min(side, 0xFFFF) for side in image.size]
-    small = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-    return _SIZE.pack(*size) + small.tobytes()
+    light = image.convert("L").resize((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    small = image.convert("YCbCr").resize((_COLOURS, _COLOURS), Image.Resampling.BICUBIC)
+    colours = [small.getchannel(name).tobytes() for name in ("Cb", "Cr")]
+    return _SIZE.pack(*size) + light.tobytes() + b"".join(colours)
 
 
 def size_of(seen: bytes) -> tuple[int, int]:
@@ -70,9 +79,29 @@ def similarity(known: bytes, seen: bytes, starts: Floats) -> float:
 
     `starts` are guesses of where the points of the other lie in the evaluation image: each has two
     rows of three numbers, and all of a picture is 0 to 1. From -1 to 1; not a number where there
-    is too little to compare. Drawings have their shapes in common: of those whose light differs
-    somewhere it is 0.
+    is too little to compare. Drawings have their shapes in common: of those whose light or colour
+    differs somewhere it is 0, unless the colour has been taken from all of one.
     """
+    alike, place = _laid(known, seen, starts)
+    if alike <= 0 or not is_drawn(known):
+        return alike
+    one, other = _planes(known), _planes(seen)
+    is_grey = _is_grey(one) or _is_grey(other)
+    colour_apart = np.inf if is_grey else _COLOUR_APART
+    differing = apart(one, other, place, _LIGHT_APART, colour_apart)
+    return 0.0 if differing > _DRAWINGS_APART else alike
+
+
+def is_copy(known: bytes, seen: bytes, starts: Floats) -> bool:
+    """Whether two pictures that the hashes take for one are that in every place, in light and
+    colour: one may be brighter, flatter, blurred or cropped a little, and no more."""
+    _, place = _laid(known, seen, starts)
+    differing = apart(_planes(known), _planes(seen), place, _LIGHT_APART, _COLOUR_APART)
+    return differing <= _COPIES_APART
+
+
+def _laid(known: bytes, seen: bytes, starts: Floats) -> tuple[float, Floats]:
+    """How alike the details are where they fit best, and where that is."""
     one, other = _copies(known), _copies(seen)
     found = []
     for begin in starts:
@@ -91,9 +120,7 @@ def similarity(known: bytes, seen: bytes, starts: Floats) -> float:
         alike = _alike(one[2], other[2], place, _EDGE, _PLACE)
         if not best >= alike and not np.isnan(alike):
             best, best_place = alike, place
-    if not best <= 0 and is_drawn(known) and _differ(one[2], other[2], best_place):
-        return 0.0
-    return best
+    return best, best_place
 
 
 def is_drawn(seen: bytes) -> bool:
@@ -105,7 +132,24 @@ def is_drawn(seen: bytes) -> bool:
 
 
 def _samples(data: bytes) -> NDArray[np.uint8]:
-    return np.frombuffer(data, np.uint8, offset=_SIZE.size).reshape(_SIDE, _SIDE)
+    count = _SIDE * _SIDE
+    return np.frombuffer(data, np.uint8, count, _SIZE.size).reshape(_SIDE, _SIDE)
+
+
+def _planes(data: bytes) -> Grey:
+    """Light, Cb and Cr, the latter two around 0 and each sample as large as four of light."""
+    colours = np.frombuffer(data, np.uint8, offset=_SIZE.size + _SIDE * _SIDE)
+    colours = colours.reshape(2, _COLOURS, _COLOURS)
+    step = _SIDE // _COLOURS
+    planes = np.empty((3, _SIDE, _SIDE), np.float32)
+    planes[0] = _samples(data)
+    planes[1:] = colours.repeat(step, axis=1).repeat(step, axis=2)
+    planes[1:] -= 128
+    return planes
+
+
+def _is_grey(planes: Grey) -> bool:
+    return bool(np.abs(planes[1:]).max() <= _GREY)
 
 
 def _centred(begin: Floats) -> Floats:
@@ -156,23 +200,3 @@ def _alike(known: Grey, seen: Grey, place: Floats, edge: Floats, around: Floats)
     if places < _LEAST_PLACES * count:
         return np.nan
     return float(total / places)
-
-
-@kernel
-def _differ(known: Grey, seen: Grey, place: Floats) -> bool:
-    """Whether their light does, in more squares than an edge or two."""
-    side = len(seen)
-    shown, moved = within(place, side), laid_over(known, place)
-    squares = apart = 0
-    for top in range(0, side, _SQUARE):
-        for left in range(0, side, _SQUARE):
-            count = difference = 0.0
-            for y in range(top, top + _SQUARE):
-                for x in range(left, left + _SQUARE):
-                    count += shown[y, x]
-                    difference += shown[y, x] * (moved[y, x] - seen[y, x])
-            if 2 * count >= _SQUARE * _SQUARE:
-                squares += 1
-                if abs(difference) > _LEVELS_APART * count:
-                    apart += 1
-    return apart > _SQUARES_APART * squares

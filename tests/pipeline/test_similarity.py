@@ -1,10 +1,12 @@
 """pipeline.similarity"""
 
+import io
+
 import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
-from pipeline.similarity import is_drawn, look, similarity, size_of
+from pipeline.similarity import is_copy, is_drawn, look, similarity, size_of
 from pipeline.variants import starts
 from tests.pipeline.pictures import noise
 
@@ -70,6 +72,71 @@ def test_drawings_of_one_shape_and_another_shade_differ_and_a_resized_one_does_n
     assert _alike(known, _shape("orange", (50, 50)).resize((64, 64), Image.Resampling.BOX)) > 0.8
     assert _alike(known, _shape("blue", (50, 50))) == 0
     assert _alike(known, _shape("orange", (64, 70))) < 0.7
+
+
+def _stored(image: Image.Image, quality: int = 90) -> Image.Image:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", quality=quality)
+    return Image.open(stream).convert("RGB")
+
+
+def _is_copy(known: Image.Image, seen: Image.Image) -> bool:
+    return is_copy(look(_stored(known)), look(_stored(seen)), starts("original", *known.size))
+
+
+# Of one light, which is all that hashes see; as JPEG neither counts as drawn.
+RED, BLUE = (217, 80, 80), (60, 125, 253)
+
+
+def _hearts(colour: tuple[int, int, int], *, has_mark: bool = False) -> Image.Image:
+    image = Image.new("RGB", (128, 128), "white")
+    drawing = ImageDraw.Draw(image)
+    drawing.ellipse((10, 20, 66, 108), fill=colour)
+    drawing.ellipse((60, 30, 120, 90), fill=colour, outline="black", width=5)
+    if has_mark:
+        drawing.rectangle((84, 54, 99, 69), fill="black")
+    return image
+
+
+@pytest.mark.parametrize("image", [noise(1, SIZE), _hearts(RED), _hearts(BLUE, has_mark=True)])
+@pytest.mark.parametrize(
+    "copy",
+    [
+        lambda i: _stored(i, 30),
+        lambda i: i.resize((i.width // 2, i.height // 2)).resize(i.size),
+        lambda i: i.crop((2, 1, i.width - 1, i.height - 1)),
+        lambda i: ImageEnhance.Contrast(i).enhance(0.8),
+        lambda i: i.filter(ImageFilter.GaussianBlur(1)),
+    ],
+)
+def test_a_copy_within_the_corpus_is_one_in_every_place(image: Image.Image, copy) -> None:
+    assert _is_copy(image, copy(image))
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        _hearts(BLUE),
+        _hearts(RED, has_mark=True),
+        _hearts(RED).convert("L").convert("RGB"),
+        ImageOps.invert(_hearts(RED)),
+        ImageEnhance.Contrast(_hearts(RED)).enhance(0.4),
+    ],
+)
+def test_another_colour_or_a_small_mark_is_another_picture(other: Image.Image) -> None:
+    known = _hearts(RED)
+    assert not _is_copy(known, other)
+    assert not _is_copy(other, known)
+
+
+def test_drawings_of_other_colours_differ_from_an_evaluation_image_and_grey_ones_do_not() -> None:
+    red, blue = _hearts(RED), _hearts(BLUE)
+    lights = (np.asarray(image.convert("L"), int) for image in (red, blue))
+    assert np.abs(next(lights) - next(lights)).max() <= 1
+    assert is_drawn(look(red))
+    assert _alike(red, _stored(red)) > 0.9
+    assert _alike(red, _stored(blue)) == 0
+    assert _alike(red, _stored(blue.convert("L").convert("RGB"))) > 0.9
 
 
 def test_a_look_knows_the_size_of_its_picture() -> None:
