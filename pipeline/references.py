@@ -230,7 +230,7 @@ class Searcher:
             its.variant.take(at),
             pa.array(phash, pa.int32(), mask=no_phash),
             pa.array(pdq, pa.int32(), mask=no_pdq),
-            pa.nulls(len(rows), pa.float32()),
+            pa.array(np.ones(len(rows)), pa.float32(), mask=~is_same),
             pa.array(VERDICTS).take(pa.array(verdict)),
         ]
         arrays = [column.cast(field.type) for column, field in zip(columns, OVERLAPS, strict=True)]

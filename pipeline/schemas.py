@@ -184,7 +184,11 @@ OVERLAPS = pa.schema(
         _field("variant", pa.string(), "which variant of it is nearest", nullable=False),
         _field("phash_distance", pa.int32(), "Hamming, of 64 bits; null without a pHash"),
         _field("pdq_distance", pa.int32(), "Hamming, of 256 bits; null without a PDQ"),
-        _field("similarity", pa.float32(), "of the second look; null where none was taken"),
+        _field(
+            "similarity",
+            pa.float32(),
+            "1 where bytes or pixels are equal, else of the second look; null where none was taken",
+        ),
         _field("verdict", pa.string(), "overlap, candidate or undecidable", nullable=False),
     ]
 )

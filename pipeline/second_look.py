@@ -110,9 +110,9 @@ def _decided(batch: pa.RecordBatch, settings: DedupSettings) -> pa.RecordBatch:
 
 def needs_look(row: Mapping[str, Any], known: bytes) -> bool:
     """Whether hashes do not settle an overlap of an evaluation image that looks like `known`."""
-    is_equal = row["phash_distance"] == 0 and row["pdq_distance"] == 0
-    is_confirmed = row["verdict"] == "overlap" and (is_equal or not is_drawn(known))
-    return row["verdict"] in ("candidate", "overlap") and not is_confirmed
+    if row["similarity"] is not None:  # bytes or pixels are equal
+        return False
+    return row["verdict"] == "candidate" or (row["verdict"] == "overlap" and is_drawn(known))
 
 
 def _look_at(path: str, offset: int, size: int) -> bytes | None:

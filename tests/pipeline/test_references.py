@@ -126,6 +126,7 @@ def test_the_nearest_are_told_where_there_are_too_many() -> None:
     corpus = [("pair", "corpus", "original", 0, _pdq(0), 100, "same file", None)]
     found = _search([*known, far], corpus, DedupSettings(references_per_image=3))
     assert [row["eval_id"] for row in found] == ["far", "e0", "e1"]
+    assert [row["similarity"] for row in found] == [1.0, None, None]
 
 
 def test_a_reference_may_be_one_hash_alone() -> None:

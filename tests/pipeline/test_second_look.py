@@ -44,18 +44,17 @@ def test_a_second_look_decides_where_there_is_something_to_see(
     assert verdict(by_hashes, found, DedupSettings()) == told
 
 
-def test_equal_hashes_flat_pictures_and_confirmed_photos_need_none() -> None:
+def test_equal_files_flat_pictures_and_confirmed_photos_need_none() -> None:
     photo, logo = look(noise(1, (300, 200))), look(_logo("orange"))
 
-    def needed(verdict: str, distance: int, known: bytes) -> bool:
-        row = {"verdict": verdict, "phash_distance": distance, "pdq_distance": distance}
-        return needs_look(row, known)
+    def needed(verdict: str, similarity: float | None, known: bytes) -> bool:
+        return needs_look({"verdict": verdict, "similarity": similarity}, known)
 
-    assert needed("candidate", 8, photo)
-    assert needed("overlap", 2, logo)
-    assert not needed("overlap", 0, logo)
-    assert not needed("overlap", 2, photo)
-    assert not needed("undecidable", 2, photo)
+    assert needed("candidate", None, photo)
+    assert needed("overlap", None, logo)
+    assert not needed("overlap", 1.0, logo)
+    assert not needed("overlap", None, photo)
+    assert not needed("undecidable", None, photo)
 
 
 def _asked(overlaps: DataFrame, count: Any) -> DataFrame:
