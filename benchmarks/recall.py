@@ -29,9 +29,9 @@ from scipy.stats import beta
 from benchmarks.form import RESULTS, Figure, publish
 from benchmarks.planted_copies import COPIES, planted
 from pipeline.cascade import VERDICTS, verdicts
-from pipeline.dedup import HammingIndex, pdq_distance
 from pipeline.download.pixels import PixelResizer
 from pipeline.fingerprint import decode, of_image, variants
+from pipeline.hamming import HammingIndex
 from pipeline.hashes import Fingerprint
 from pipeline.second_look import needs_look, of_looks, verdict
 from pipeline.settings import DedupSettings, DownloadSettings, FingerprintSettings
@@ -124,7 +124,8 @@ def cascade(
         copy_phash, copy_pdq = bits(copies)
         copy_quality = np.array([copy.quality for copy in copies])
         query, hit, distance = index.search(copy_phash)
-        apart = pdq_distance(copy_pdq[query], pdq[hit])
+        differing = np.bitwise_count(copy_pdq[query] ^ pdq[hit])
+        apart = differing.sum(axis=1, dtype=np.int64)
         lower = np.minimum(copy_quality[query], quality[hit])
         is_same = np.zeros(len(query), np.bool_)  # so that hashes are measured, and not digests
         told = verdicts(distance, apart, lower, is_same, SETTINGS)

@@ -178,19 +178,26 @@ def laid_over(known: Grey, place: Floats) -> Grey:
 
 
 @kernel
-def apart(known: Grey, seen: Grey, place: Floats, light: float, colour: float) -> float:
+def apart(
+    known: Grey, seen: Grey, place: Floats, light: float, colour: float, weights: Floats
+) -> float:
     """The share of the squares both show where light, or colour, is more levels apart than that.
 
     Both have three planes: light, Cb and Cr, the latter two around 0. Gain and offset of the light
     are no difference, nor is colour that has the same gain; but no picture is another's negative.
+    Colour is blurred by the weights: files hold less of its detail than of the light's.
     """
     side = len(seen[0])
-    shown, moved = within(place, side), np.empty_like(seen)
-    for plane in range(len(seen)):
-        moved[plane] = laid_over(known[plane], place)
-    gain, offset = _gain(moved[0], seen[0], shown)
+    shown = within(place, side)
+    moved = laid_over(known[0], place)
+    gain, offset = _gain(moved, seen[0], shown)
     if not _LEAST_GAIN <= gain <= _MOST_GAIN:
         return 1.0
+    difference = np.empty_like(seen)
+    difference[0] = gain * moved + offset - seen[0]
+    for plane in range(1, len(seen)):
+        colours_apart = gain * laid_over(known[plane], place) - seen[plane]
+        difference[plane] = blurred(colours_apart.astype(np.float32), shown, weights)
     squares = different = 0
     for top in range(0, side, _SQUARE):
         for left in range(0, side, _SQUARE):
@@ -199,9 +206,9 @@ def apart(known: Grey, seen: Grey, place: Floats, light: float, colour: float) -
                 for x in range(left, left + _SQUARE):
                     if shown[y, x] > 0:
                         count += 1
-                        by_light += gain * moved[0, y, x] + offset - seen[0, y, x]
-                        by_blue += gain * moved[1, y, x] - seen[1, y, x]
-                        by_red += gain * moved[2, y, x] - seen[2, y, x]
+                        by_light += difference[0, y, x]
+                        by_blue += difference[1, y, x]
+                        by_red += difference[2, y, x]
             if 2 * count >= _SQUARE * _SQUARE:
                 squares += 1
                 by_colour = max(abs(by_blue), abs(by_red))

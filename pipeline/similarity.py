@@ -39,7 +39,7 @@ _LEAST_PLACES = 0.1
 """Share of the samples that are such places."""
 _DRAWN = 0.3
 """Share of the samples that equal their neighbours, from which on a picture counts as drawn."""
-_LIGHT_APART, _COLOUR_APART = 20.0, 16.0
+_LIGHT_APART, _COLOUR_APART = 20.0, 14.0
 """Levels, of squares that differ: docs/decisions.md."""
 _COPIES_APART, _DRAWINGS_APART = 0.01, 0.05
 """Share of the squares that differ, beyond which there are two pictures: of those that the corpus
@@ -88,7 +88,7 @@ def similarity(known: bytes, seen: bytes, starts: Floats) -> float:
     one, other = _planes(known), _planes(seen)
     is_grey = _is_grey(one) or _is_grey(other)
     colour_apart = np.inf if is_grey else _COLOUR_APART
-    differing = apart(one, other, place, _LIGHT_APART, colour_apart)
+    differing = apart(one, other, place, _LIGHT_APART, colour_apart, _PLACE)
     return 0.0 if differing > _DRAWINGS_APART else alike
 
 
@@ -96,7 +96,7 @@ def is_copy(known: bytes, seen: bytes, starts: Floats) -> bool:
     """Whether two pictures that the hashes take for one are that in every place, in light and
     colour: one may be brighter, flatter, blurred or cropped a little, and no more."""
     _, place = _laid(known, seen, starts)
-    differing = apart(_planes(known), _planes(seen), place, _LIGHT_APART, _COLOUR_APART)
+    differing = apart(_planes(known), _planes(seen), place, _LIGHT_APART, _COLOUR_APART, _PLACE)
     return differing <= _COPIES_APART
 
 
