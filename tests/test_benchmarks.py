@@ -1,6 +1,7 @@
 """benchmarks.form, and the web and the meter of benchmarks.download"""
 
 import gzip
+import importlib
 import io
 import json
 import sys
@@ -32,6 +33,11 @@ def test_a_result_holds_every_figure_beside_its_peer(
     assert set(told[0]) == {
         *("figure", "ours", "peer", "peer_name", "unit", "ratio", "goal", "at_most", "met")
     }
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in Path(form.__file__).parent.glob("*.py")))
+def test_a_benchmark_finds_all_that_it_measures(name: str) -> None:
+    importlib.import_module(f"benchmarks.{name}")
 
 
 def test_contenders_take_turns_and_the_median_is_told() -> None:
