@@ -35,7 +35,10 @@ def test_a_result_holds_every_figure_beside_its_peer(
     }
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in Path(form.__file__).parent.glob("*.py")))
+_BENCHMARKS = Path(form.__file__).parent.glob("*.py")
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in _BENCHMARKS))
 def test_a_benchmark_finds_all_that_it_measures(name: str) -> None:
     importlib.import_module(f"benchmarks.{name}")
 
