@@ -141,11 +141,7 @@ def cascade(
                 nearest.setdefault((int(query[row]), int(hit[row]) // len(names)), row)
         for (q, k), row in nearest.items():
             source = sources[q]
-            facts = {
-                "phash_distance": int(distance[row]),
-                "pdq_distance": int(apart[row]),
-                "verdict": VERDICTS[told[row]],
-            }
+            facts = {"verdict": VERDICTS[told[row]], "similarity": None}
             variant = names[int(hit[row]) % len(names)]
             found[source, change, k] = _looked(known[source], known[k], change, variant, facts)
     return found
