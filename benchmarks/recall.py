@@ -128,7 +128,7 @@ def cascade(
         apart = differing.sum(axis=1, dtype=np.int64)
         lower = np.minimum(copy_quality[query], quality[hit])
         is_same = np.zeros(len(query), np.bool_)  # so that hashes are measured, and not digests
-        told = verdicts(distance, apart, lower, is_same, SETTINGS)
+        told = verdicts(apart, lower, is_same, SETTINGS)
         is_true = np.array(sources, np.int64)[query] == hit // len(names)
         counted["comparisons"] += len(copies) * (len(known) - 1) * len(names)
         for radius in RADII:

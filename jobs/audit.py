@@ -169,8 +169,6 @@ _CASCADE = (
     "candidate_distance",
     "candidate_pdq_distance",
     "pdq_distance",
-    "sure_phash_distance",
-    "wide_pdq_distance",
     "min_quality",
     "min_similarity",
     "references_per_image",

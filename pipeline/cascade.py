@@ -12,22 +12,18 @@ _OVERLAP, _CANDIDATE, _UNDECIDABLE, _UNRELATED = range(4)
 
 
 def verdicts(
-    phash: NDArray[np.int64],
     pdq: NDArray[np.int64],
     quality: NDArray[np.int64],
     is_same: NDArray[np.bool_],
     settings: DedupSettings,
 ) -> NDArray[np.int64]:
-    """The place in VERDICTS of each pair of images.
+    """The place in VERDICTS of each pair of images with near pHashes, or equal bytes or pixels.
 
-    `phash` and `pdq` are Hamming distances, `quality` the lower of both images' PDQ qualities,
-    `is_same` whether their bytes or pixels are equal. One row a pair.
+    `pdq` are Hamming distances, `quality` the lower of both images' PDQ qualities, `is_same`
+    whether bytes or pixels are equal. One row a pair.
     """
-    is_near = pdq <= settings.pdq_distance
-    is_sure = (phash <= settings.sure_phash_distance) & (pdq <= settings.wide_pdq_distance)
-    is_candidate = pdq <= settings.candidate_pdq_distance
-    unconfirmed = np.where(is_candidate, _CANDIDATE, _UNRELATED)
-    confirmed = np.where(is_near | is_sure, _OVERLAP, unconfirmed)
+    unconfirmed = np.where(pdq <= settings.candidate_pdq_distance, _CANDIDATE, _UNRELATED)
+    confirmed = np.where(pdq <= settings.pdq_distance, _OVERLAP, unconfirmed)
     is_flat = quality < settings.min_quality
     by_hashes = np.where(is_flat, _UNDECIDABLE, confirmed)
     return np.where(is_same, _OVERLAP, by_hashes)

@@ -212,7 +212,7 @@ class Searcher:
         pdq[~(hashes.has_pdq[rows] & its.has_pdq[known])] = _UNLIKE[1]
         # A reference that is a pHash alone has nothing to confirm it: equality decides.
         is_equal = (phash == 0) & ~its.has_pdq[known] & (quality >= self._settings.min_quality)
-        verdict = verdicts(phash, pdq, quality, is_same | is_equal, self._settings)
+        verdict = verdicts(pdq, quality, is_same | is_equal, self._settings)
         is_open = (verdict == _UNRELATED) & ~its.has_pdq[known]
         return phash, pdq, np.where(is_open, _CANDIDATE, verdict)
 

@@ -163,9 +163,6 @@ class DedupSettings(Closed):
     finds near by chance, five in six lie beyond."""
     pdq_distance: int = Field(default=31, ge=0, le=256)
     """Bits of a 256-bit PDQ that may differ in an overlap: PDQ's own recommendation."""
-    sure_phash_distance: int = Field(default=4, ge=0, le=16)
-    """With a pHash this near, PDQ may differ by `wide_pdq_distance`."""
-    wide_pdq_distance: int = Field(default=64, ge=0, le=256)
     min_quality: int = Field(default=50, ge=0, le=100)
     """PDQ's quality below which a hash says nothing and only equal pixels count."""
     min_similarity: float = Field(default=0.7, ge=0, le=1)

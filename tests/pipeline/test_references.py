@@ -74,7 +74,7 @@ def _by_hand(known: Any, corpus: Any) -> dict[tuple[str, str, str], tuple[int, A
                 verdict = 2
             else:
                 far = 256 if pdq is None else pdq
-                near = far <= 31 or (phash is not None and phash <= 4 and far <= 64)
+                near = far <= 31
                 verdict = 0 if near else 1
                 if not near and pdq is not None and pdq > 90:
                     continue
@@ -157,9 +157,7 @@ def test_no_threshold_is_so_wide_that_it_confirms_by_a_hash_that_is_not_there() 
         ("both", "list", "original", 0xFFFF << 8, _pdq(256), 100, None, None),
     ]
     corpus = [("pair", "corpus", "original", 0, _pdq(0), 100, "s", "p")]
-    widest = DedupSettings(
-        candidate_distance=16, pdq_distance=256, candidate_pdq_distance=256, wide_pdq_distance=256
-    )
+    widest = DedupSettings(candidate_distance=16, pdq_distance=256, candidate_pdq_distance=256)
     told = {row["eval_id"]: row["verdict"] for row in _search(known, corpus, widest)}
     assert told == {"phash": "candidate", "pdq": "overlap", "both": "overlap"}
 
