@@ -82,8 +82,8 @@ def test_the_curves_tell_what_is_near_and_what_chance_would_bring() -> None:
     within = {point.distance: point for point in line.pdq_curve}
     assert [within[at].images for at in (0, 8, 80, 90)] == [0, 1, 1, 2]
     assert max(within) == 90  # what lies beyond is no row
-    # Each image is compared three times with a million others. Seen 31 times within 8 and 90.
-    expected = 10 * (1 - (1 - 31 / measured.COMPARISONS) ** 3e6)
+    # Each image is compared three times with a million others. Seen 258 times within 8 and 90.
+    expected = 10 * (1 - (1 - 258 / measured.COMPARISONS) ** 3e6)
     for point in (line.curve[8], within[90]):
         assert point.expected_by_chance == pytest.approx(expected)
         assert not point.at_most
