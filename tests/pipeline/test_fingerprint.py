@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline import fingerprint
 from pipeline.decoding import decode
 from pipeline.fingerprint import corpus, evaluation, of_image, pdq, phash, variants
 from pipeline.settings import EvalSet, FingerprintSettings
@@ -124,8 +125,10 @@ def test_what_was_hashed_at_download_is_not_read_again(spark, tmp_path) -> None:
 
 def test_one_picture_is_hashed_without_spark() -> None:
     image = _picture(6, 600)
-    found = of_image(image)
-    assert (phash(image), pdq(image)) == (found.phash, found.pdq)
+    found, pixels = of_image(image), np.asarray(image)
+    assert (phash(pixels), *pdq(pixels)) == (found.phash, found.pdq, found.quality)
+    assert fingerprint.phash_batch([pixels, pixels[:9]])[0] == found.phash
+    assert fingerprint.of_imagehash(fingerprint.as_imagehash(found.phash)) == found.phash
     made = dict(variants(image, ["crop90", "flip"]))
     assert list(made) == ["crop90", "flip"]
     assert made["flip"].size == (256, round(620 * 256 / 600))
