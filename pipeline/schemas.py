@@ -35,6 +35,11 @@ _PHASH = _field("phash", pa.int64(), "64 bits, imagehash's bit order, two's comp
 _PDQ = _field("pdq", pa.binary(), "256 bits, PDQ: 32 bytes")
 _QUALITY = _field("quality", pa.int32(), "PDQ's quality, 0 to 100; below 50 is undecidable")
 _PIXELS = _field("pixels_sha256", pa.string(), "of the decoded RGB pixels and their size, hex")
+_KNOWN_BY = (
+    *(_PHASH, _PDQ, _QUALITY, _SHA256, _PIXELS),
+    _field("side", pa.int32(), "pixels of the shorter side"),
+)
+"""What an image is found again by."""
 _DRAWN_FOR = _field(
     "drawn_for",
     pa.list_(pa.int32()),
@@ -148,12 +153,7 @@ FINGERPRINTS = pa.schema(
         _field("id", pa.string(), "pair_id, or the eval image's name", nullable=False),
         _field("source", pa.string(), "corpus, or an eval set's name", nullable=False),
         _field("variant", pa.string(), "original, or the eval image's transformation"),
-        _PHASH,
-        _PDQ,
-        _QUALITY,
-        _SHA256,
-        _PIXELS,
-        _field("side", pa.int32(), "pixels of the shorter side"),
+        *_KNOWN_BY,
         _field("look", pa.binary(), "a small copy, of eval originals: for a second look"),
     ]
 )
@@ -165,12 +165,7 @@ SCANNED = pa.schema(
         _field("offset", pa.int64(), "where the image's bytes begin in it", nullable=False),
         _field("bytes", pa.int64(), "how many they are", nullable=False),
         _field("caption", pa.string(), "of the sample's txt or json; several stand on lines"),
-        _PHASH,
-        _PDQ,
-        _QUALITY,
-        _SHA256,
-        _PIXELS,
-        _field("side", pa.int32(), "pixels of the shorter side"),
+        *_KNOWN_BY,
         _field("dropped_for", pa.string(), "why it has no hashes"),
     ]
 )

