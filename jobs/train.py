@@ -18,7 +18,7 @@ def main(run: Run) -> None:
     cutter = _tokenizer(run, folder / VOCABULARY)
     steps = steps_in(len(samples), settings)
     with run.progress.bar("train", steps, "steps") as meter:
-        trained = train(folder, samples, cutter, settings, meter)
+        trained = train(folder, samples, cutter, settings, meter, run.settings.loader)
     notes = {
         "model": settings.model,
         "steps": trained.steps,

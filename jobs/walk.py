@@ -195,7 +195,7 @@ STAGES = (
         ("audit", "dedup", *_IMAGES_OF_SETS, "evalsets.purpose", "evalsets.captions"),
         _audit_sources,
     ),
-    Stage("train", "jobs.train", ("shards",), ("checkpoints",), ("train",), _vocabulary),
+    Stage("train", "jobs.train", ("shards",), ("checkpoints",), ("loader", "train"), _vocabulary),
     Stage(
         "evaluate",
         "jobs.evaluate",

@@ -241,6 +241,18 @@ AUDIT = pa.schema(
     ]
 )
 
+PLACES = pa.schema(
+    [
+        _field("key", pa.string(), "the sample's __key__", nullable=False),
+        _field("image", pa.int64(), "where the image's bytes begin in the tar", nullable=False),
+        _field("image_bytes", pa.int64(), "how many they are", nullable=False),
+        _field("caption", pa.int64(), "where the caption's bytes begin", nullable=False),
+        _field("caption_bytes", pa.int64(), "how many they are", nullable=False),
+        _field("in_json", pa.bool_(), "whether they are JSON that holds it", nullable=False),
+    ]
+)
+"""Where a shard's samples lie: a file beside each tar, and no table of a run."""
+
 SAMPLE_MEMBERS = ("jpg", "txt", "json")
 """The members of a sample in a shard, in this order; `__key__` is the pair_id."""
 

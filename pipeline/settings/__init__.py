@@ -25,7 +25,7 @@ from pipeline.settings.text import (
     SparkSettings,
     TableSource,
 )
-from pipeline.settings.training import EvaluateSettings, TrainSettings
+from pipeline.settings.training import EvaluateSettings, LoaderSettings, TrainSettings
 
 __all__ = [
     "AuditSettings",
@@ -37,6 +37,7 @@ __all__ = [
     "EvaluateSettings",
     "FingerprintSettings",
     "IngestSettings",
+    "LoaderSettings",
     "MatchSettings",
     "Settings",
     "ShardSettings",
@@ -60,6 +61,7 @@ class Settings(Closed):
     dedup: DedupSettings = DedupSettings()
     shard: ShardSettings = ShardSettings()
     audit: AuditSettings = AuditSettings()
+    loader: LoaderSettings = LoaderSettings()
     train: TrainSettings = TrainSettings()
     evaluate: EvaluateSettings = EvaluateSettings()
 

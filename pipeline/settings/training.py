@@ -7,11 +7,38 @@ from pydantic import Field
 from pipeline.settings.closed import Closed
 
 
+class LoaderSettings(Closed):
+    pace = frozenset(
+        {"workers", "batches_ahead", "damaged", "check_sums", "cache", "cache_bytes", "fetches"}
+    )
+
+    workers: int = Field(default=2, ge=0)
+    """Processes that decode; the batches are the same for any number. With 0 the trainer's own
+    process decodes."""
+    batches_ahead: int = Field(default=2, gt=0)
+    """Batches that are ready or in the making while one is learned from; each takes
+    batch_size * side * side * 3 bytes of shared memory."""
+    window: int = Field(default=0, ge=0)
+    """Shards that are mixed at a time, for shards that are not all at hand; 0 mixes all of them:
+    any order of the corpus is then possible. See docs/loader.md."""
+    damaged: Literal["skip", "refuse"] = "skip"
+    """What to do with an image that cannot be decoded and a shard that is missing or changed: put
+    the next sample in its place and count it, or stop."""
+    check_sums: bool = False
+    """Compare each local shard with the sha256 in index.json when it is first opened. Shards that
+    are fetched are always compared."""
+    cache: str | None = None
+    """The folder that keeps fetched shards; in the user's cache when not given."""
+    cache_bytes: int = Field(default=100_000_000_000, gt=0)
+    """Of fetched shards, at most; the least recently used ones go first."""
+    fetches: int = Field(default=4, gt=0)
+    """Remote shards that are fetched at a time, ahead of their use."""
+
+
 class TrainSettings(Closed):
     pace = frozenset(
         {
             "device",
-            "workers",
             "cpu_threads",
             "log_every_steps",
             "save_every_steps",
@@ -36,8 +63,6 @@ class TrainSettings(Closed):
     """The newest; older ones are removed as new ones are written."""
     log_every_steps: int = Field(default=10, gt=0)
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: int = Field(default=2, ge=0)
-    """Threads that decode; the batches are the same for any number."""
     cpu_threads: int = Field(default=0, ge=0)
     """Threads of each operation on the CPU; 0 leaves it to torch. On a busy machine take fewer
     than it has cores: an operation waits for its slowest thread."""

@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from pipeline.errors import BadInput, WitError
-from pipeline.settings import TrainSettings
+from pipeline.settings import LoaderSettings, TrainSettings
 from pipeline.trainer import checkpoint
 from pipeline.trainer.loss import contrastive
 from pipeline.trainer.model import MAX_LOGIT_SCALE, Architecture, architecture, build
@@ -25,6 +25,7 @@ from pipeline.trainer.samples import Batch, Batches, Samples
 from pipeline.trainer.tokenizer import Tokenizer
 
 METRICS = "metrics.jsonl"
+_LOADER = LoaderSettings()
 
 
 class NotFinite(WitError):
@@ -82,7 +83,12 @@ def optimizer_of(model: nn.Module, arch: Architecture, decay: float) -> torch.op
 
 
 def train(
-    folder: Path, samples: Samples, tokenizer: Tokenizer, settings: TrainSettings, meter: Meter
+    folder: Path,
+    samples: Samples,
+    tokenizer: Tokenizer,
+    settings: TrainSettings,
+    meter: Meter,
+    loader: LoaderSettings = _LOADER,
 ) -> Trained:
     """Train to the end, from the newest checkpoint in `folder` if there is one."""
     # ---- what is trained, and from what ------------------------------------------------------
@@ -124,7 +130,7 @@ def train(
     # ---- the loop ----------------------------------------------------------------------------
     began = logged = time.perf_counter()
     waited, logged_step, done = 0.0, first, time.perf_counter()
-    coming = batches.between(first, steps, settings.workers)
+    coming = batches.between(first, steps, loader.workers)
     with (folder / METRICS).open("a", encoding="utf-8") as metrics, closing(coming):
         for batch in coming:
             waited += time.perf_counter() - done

@@ -194,8 +194,8 @@ def test_a_stage_is_stale_when_a_setting_of_its_own_changes_and_only_then(built:
 def test_a_setting_of_pace_makes_nothing_stale(built: Run) -> None:
     hurried = Run(built.root, built.settings)
     download = built.settings.download.model_copy(update={"threads": 1})
-    train = built.settings.train.model_copy(update={"workers": 0})
-    hurried.settings = built.settings.model_copy(update={"download": download, "train": train})
+    loader = built.settings.loader.model_copy(update={"workers": 0})
+    hurried.settings = built.settings.model_copy(update={"download": download, "loader": loader})
     assert walk.stale(hurried) == []
 
 

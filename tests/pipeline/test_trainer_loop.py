@@ -9,7 +9,7 @@ import torch
 from trainer_shards import COLOURS, jpeg, pairs, write_shards
 
 from pipeline.errors import BadInput
-from pipeline.settings import TrainSettings
+from pipeline.settings import LoaderSettings, TrainSettings
 from pipeline.trainer import checkpoint, loop, model
 from pipeline.trainer.checkpoint import DamagedCheckpoint
 from pipeline.trainer.pixels import centre_square, normalised
@@ -131,7 +131,8 @@ def test_workers_do_not_change_what_is_learned(tmp_path, samples, tokenizer):
     for workers in (0, 3):
         folder = tmp_path / str(workers)
         folder.mkdir()
-        loop.train(folder, samples, tokenizer, settings(workers=workers, epochs=1.0), Meter())
+        loader = LoaderSettings(workers=workers)
+        loop.train(folder, samples, tokenizer, settings(epochs=1.0), Meter(), loader)
     first, second = weights(tmp_path / "0"), weights(tmp_path / "3")
     assert all(torch.equal(first[name], second[name]) for name in first)
 
