@@ -173,9 +173,12 @@ class Folder:
         def copied() -> None:
             self._files.invalidate_cache()
             digest, length = hashlib.sha256(), 0
+            if size is not None:
+                target.restart(size)  # before a connection is open: there may be no room yet
             with self._open(name) as file:
-                told = getattr(file, "size", None) if size is None else size
-                target.restart(told if isinstance(told, int) else None)
+                if size is None:
+                    told = getattr(file, "size", None)
+                    target.restart(told if isinstance(told, int) else None)
                 while True:
                     most = _BLOCK if size is None else min(_BLOCK, size - length + 1)
                     block = file.read(most)

@@ -70,7 +70,7 @@ class RemoteStore:
                 return found
             self._raise_if_failed(wanted)
             with self._lock:
-                task = self._running.get(wanted) or self._start(wanted)
+                task = self._running.get(wanted) or self._start(wanted, wanted_now=True)
                 task.wanted_now = True
             try:
                 return task.result(name, self._patience.silence, self._closing)
@@ -121,9 +121,10 @@ class RemoteStore:
                 raise Unavailable(error.name, error.reason, error.detail)
             del self._failed[wanted]
 
-    def _start(self, wanted: Wanted) -> Task[Path]:
-        task = Task[Path](lambda task: self._fetched(wanted, task), f"fetch {wanted[0]}").start()
-        self._running[wanted] = task
+    def _start(self, wanted: Wanted, *, wanted_now: bool) -> Task[Path]:
+        task = Task[Path](lambda task: self._fetched(wanted, task), f"fetch {wanted[0]}")
+        task.wanted_now = wanted_now
+        self._running[wanted] = task.start()
         return task
 
     def _go_on(self) -> None:
@@ -133,7 +134,7 @@ class RemoteStore:
                 wanted = self._wanted.popleft()
                 if wanted not in self._running and wanted not in self._failed:
                     with suppress(RuntimeError):  # no more threads: it is fetched when needed
-                        self._start(wanted)
+                        self._start(wanted, wanted_now=False)
 
     def _fetched(self, wanted: Wanted, task: Task[Path]) -> Path:
         name, size, sha256 = wanted

@@ -135,6 +135,23 @@ def test_the_cache_never_holds_more_than_it_may(server, cache):
     assert not [name for name in kept(cache) if name.startswith(".")]
 
 
+def test_what_is_in_the_making_keeps_its_room(server, cache):
+    server.held = {A: threading.Event(), B: threading.Event()}
+    with remote(server, cache, shards=2) as store, ThreadPoolExecutor(3) as pool:
+        first = [pool.submit(read, store, name) for name in (A, B)]
+        server.await_request(A)
+        server.await_request(B)
+        with remote(server, cache, shards=2) as other:
+            other.ahead([wanted(C)])
+        assert server.asked[C] == 0  # what is only wanted ahead gives up
+        third = pool.submit(read, store, C)
+        server.held[A].set()
+        server.held[B].set()
+        bodies = [each.result(30) for each in (*first, third)]
+        assert bodies == [SHARDS[A], SHARDS[B], SHARDS[C]]
+        assert sum(kept(cache).values()) <= 2 * BYTES
+
+
 def test_all_stores_of_a_cache_are_bounded_together(server, cache):
     with remote(server, cache, shards=2) as first, Server(SHARDS) as other:
         read(first, A)
