@@ -5,6 +5,8 @@ import hashlib
 import io
 import json
 import resource
+import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -111,6 +113,11 @@ def test_with_an_index_no_shard_is_looked_at_before_it_is_needed(tmp_path: Path)
     again = _Folder(tmp_path)
     open_index(again, _SKIP).places(1)
     assert again.asked == []
+
+
+def test_who_only_reads_samples_waits_for_no_compiler() -> None:
+    told = "import sys, pipeline.trainer.index; print('numba' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", told]) == b"False\n"
 
 
 def test_a_shard_that_is_gone_or_longer_keeps_its_numbers_and_is_told_when_read(
