@@ -124,13 +124,11 @@ def _is_plain_pax(window: Bytes, begin: int, end: int) -> bool:
         if at == begin or at >= end or window[at] != 32 or stop > end or stop <= at + 1:
             return False
         # The names that matter are path, size and GNU's; those of times do not begin like them.
-        first = window[at + 1]
-        if window[stop - 1] != 10 or first in (112, 115, 71):  # p, s, G
-            return False
         has_equals = False
         for place in range(at + 1, stop - 1):
             has_equals |= window[place] == 61
-        if not has_equals:
+        # p, s, G
+        if not has_equals or window[stop - 1] != 10 or window[at + 1] in (112, 115, 71):
             return False
         begin = stop
     return True
@@ -214,7 +212,7 @@ def _is_added(held: Numbers, names: Bytes, key: int, end: int, body: int, size: 
         if letter == 46:
             word, letters, is_exact = np.int64(0), 0, False
         else:
-            # Of longer suffixes, which are none that we know, the number is wrong all the same.
+            # Suffixes of more than eight letters are no number that we know, whatever is lost.
             word |= letter << (8 * min(letters, 7))
             letters += 1
     for other in range(2, row):
@@ -225,15 +223,10 @@ def _is_added(held: Numbers, names: Bytes, key: int, end: int, body: int, size: 
             return False
     held[_LENGTHS + row - 1] = length
     held[_PARTS] = part + 1
-    column = -1
-    if letters <= 4:
-        if word == _TXT:
-            column = TEXT
-        elif word == _JSON:
-            column = JSON
-        for image in _IMAGE_WORDS:
-            if word == image:
-                column = IMAGE
+    column = TEXT if word == _TXT else JSON if word == _JSON else -1
+    for image in _IMAGE_WORDS:
+        if word == image:
+            column = IMAGE
     if column == IMAGE:
         held[N_IMAGES] += 1
     elif size > MAX_TEXT_BYTES:

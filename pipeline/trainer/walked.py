@@ -7,7 +7,7 @@ and a count. Only headers are read, and the JSON of samples without a txt.
 import os
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,9 @@ from pipeline.errors import BadInput
 from pipeline.keyed import IMAGES, MAX_MEMBERS, MAX_TEXT_BYTES, Part, chosen, keyed
 from pipeline.members import Damage, members
 from pipeline.schemas import PLACES
-from pipeline.trainer import headers
+
+if TYPE_CHECKING:
+    from pipeline.trainer import headers
 
 DAMAGED = "a damaged place in the archive"
 _NO_IMAGE = "a sample without an image"
@@ -67,6 +69,9 @@ def walk(path: Path) -> Walked:
     Raises BadInput where it is packed, for then no sample can be read alone; OSError where there
     is no file.
     """
+    # It brings a compiler, for which processes that only read samples shall not wait.
+    from pipeline.trainer import headers
+
     with path.open("rb") as file:
         if file.read(2) == _GZIP:
             raise BadInput(
@@ -98,8 +103,10 @@ def walk_carefully(path: Path) -> Walked:
     return Walked(rows, tar_bytes, dict(gathered.lost), gathered.troubles)
 
 
-def _placed(plain: headers.Samples, file: int, tar_bytes: int) -> Walked | None:
+def _placed(plain: "headers.Samples", file: int, tar_bytes: int) -> Walked | None:
     """The samples of a tar without oddities; None where a key comes twice."""
+    from pipeline.trainer import headers
+
     columns = plain.columns
     if len(plain.keys) > _MAX_KEY_BYTES:
         return None

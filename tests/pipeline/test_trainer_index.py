@@ -4,16 +4,22 @@ import gzip
 import hashlib
 import io
 import json
+import resource
+import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.places import beside, read
+from pipeline.places import beside, read, write
+from pipeline.schemas import PLACES
 from pipeline.settings import LoaderSettings
 from pipeline.trainer.index import Index, open_index
 from pipeline.trainer.stores import Unavailable, open_store
@@ -107,6 +113,11 @@ def test_with_an_index_no_shard_is_looked_at_before_it_is_needed(tmp_path: Path)
     again = _Folder(tmp_path)
     open_index(again, _SKIP).places(1)
     assert again.asked == []
+
+
+def test_who_only_reads_samples_waits_for_no_compiler() -> None:
+    told = "import sys, pipeline.trainer.index; print('numba' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", told]) == b"False\n"
 
 
 def test_a_shard_that_is_gone_or_longer_keeps_its_numbers_and_is_told_when_read(
@@ -231,6 +242,56 @@ def test_notes_that_are_damaged_or_lie_are_made_anew(tmp_path: Path) -> None:
         index = open_index(_Folder(folder), _SKIP)
         assert index.digest == whole.digest
         assert _images(index, folder) == images
+
+
+def test_many_may_look_through_the_same_shards_at_once(tmp_path: Path) -> None:
+    folder = _corpus(tmp_path, [3, 2, 4, 1], index=False)
+    with ThreadPoolExecutor(6) as pool:
+        opened = list(pool.map(lambda _: open_index(_Folder(folder), _SKIP).digest, range(6)))
+    assert len(set(opened)) == 1
+    notes = {"_index.json", *(f"{number}.places" for number in range(4))}
+    assert {path.name for path in folder.iterdir()} - notes == {f"{n}.tar" for n in range(4)}
+
+
+def test_a_disk_that_is_full_is_told_with_the_way_out(tmp_path: Path) -> None:
+    folder = _corpus(tmp_path, [3], index=False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
+    try:
+        with pytest.raises(BadInput, match=r"cannot keep where samples lie .*make room"):
+            open_index(_Folder(folder), _SKIP)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name for path in folder.iterdir()} == {"0.tar"}
+    assert len(open_index(_Folder(folder), _SKIP)) == 3
+
+
+def test_a_shard_of_others_that_cannot_be_fetched_is_left_out_or_refused(tmp_path: Path) -> None:
+    folder = _corpus(tmp_path, [3, 2], index=False)
+
+    class _Holed(_Folder):
+        def local(self, name: str, size: int | None = None, sha256: str | None = None) -> Path:
+            if name == "0.tar":
+                raise Unavailable(name, "cannot be fetched")
+            return super().local(name, size, sha256)
+
+    with pytest.raises(BadInput, match=r"0\.tar cannot be had \(cannot be fetched\)"):
+        open_index(_Holed(folder), _REFUSE)
+    index = open_index(_Holed(folder), _SKIP)
+    assert [shard.name for shard in index.shards] == ["1.tar"]
+    assert index.lost == {"shard: cannot be fetched": 1}
+    assert len(open_index(_Folder(folder), _SKIP)) == 5
+
+
+def test_places_of_more_samples_than_a_shard_has_room_for_are_not_believed(
+    tmp_path: Path,
+) -> None:
+    folder = _corpus(tmp_path, [3], index=True)
+    tar_bytes = (folder / "0.tar").stat().st_size
+    row = {"image": 512, "image_bytes": 0, "caption": 512, "caption_bytes": 0, "in_json": False}
+    rows = [{"key": str(number), **row} for number in range(1000)]
+    write(folder / "0.places", pa.Table.from_pylist(rows, PLACES), tar_bytes, {})
+    assert len(open_index(_Folder(folder), _SKIP).places(0)) == 3
 
 
 def test_places_beside_a_shard_elsewhere_spare_its_walk(tmp_path: Path) -> None:
