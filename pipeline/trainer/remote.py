@@ -146,7 +146,8 @@ class RemoteStore:
 
         try:
             path = self._cache.make(_cached(wanted), size, fill, waiter)
-            self._longest = max(self._longest, path.stat().st_size)
+            with suppress(FileNotFoundError):  # evicted at this moment: see `opened`
+                self._longest = max(self._longest, path.stat().st_size)
             return path
         except Unavailable as error:
             with self._lock:

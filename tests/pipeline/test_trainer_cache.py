@@ -9,6 +9,7 @@ import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from loopback import Server
@@ -150,6 +151,23 @@ def test_what_is_in_the_making_keeps_its_room(server, cache):
         bodies = [each.result(30) for each in (*first, third)]
         assert bodies == [SHARDS[A], SHARDS[B], SHARDS[C]]
         assert sum(kept(cache).values()) <= 2 * BYTES
+
+
+def test_a_shard_that_others_evict_as_soon_as_it_is_whole_is_fetched_again(
+    server, cache, monkeypatch
+):
+    really, evicted = Path.replace, []
+
+    def replace(path, target):
+        really(path, target)
+        if not evicted:
+            evicted.append(target)
+            target.unlink()
+
+    monkeypatch.setattr(Path, "replace", replace)
+    with remote(server, cache) as store:
+        assert read(store, A) == SHARDS[A]
+    assert server.asked[A] == 2
 
 
 def test_all_stores_of_a_cache_are_bounded_together(server, cache):
