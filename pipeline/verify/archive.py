@@ -151,7 +151,7 @@ class Archive:
             is_apart = before.isdisjoint(sample.parts)
             kind = "a sample whose members lie apart" if is_apart else "a key twice in a shard"
             self._tell(kind, sample.key, sample.at)
-        before |= sample.parts.keys()
+        before.update(sample.parts)
         names = ", ".join(sample.parts)
         if self._ours and tuple(sample.parts) != SAMPLE_MEMBERS:
             wanted = ", ".join(SAMPLE_MEMBERS)

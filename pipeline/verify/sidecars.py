@@ -91,11 +91,11 @@ def _compare_rows(
 def compare_places(tar: Path, samples: Sequence[Sample], found: Findings) -> None:
     """Tell where the places beside `tar` are not those of its samples."""
     path = tar.with_name(places.beside(tar.name))
-    try:
-        told = places.read(path, tar.stat().st_size)
-    except FileNotFoundError:
+    if not path.is_file():
         found.add("no places", path.name)
         return
+    try:
+        told = places.read(path, tar.stat().st_size)
     except places.Unfit as error:
         found.add("places that cannot be read", path.name, detail=_without(error, path))
         return
