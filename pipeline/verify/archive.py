@@ -7,7 +7,7 @@ import json
 import os
 import re
 import tarfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -15,14 +15,14 @@ from typing import Any
 import msgspec
 
 from pipeline.captions import of_sample, parted, suffix_of
+from pipeline.keyed import IMAGES, MAX_TEXT_BYTES, TEXTS, Part, keyed
 from pipeline.members import Damage, Member, members
 from pipeline.schemas import SAMPLE_MEMBERS
 from pipeline.verify import images
 from pipeline.verify.findings import Findings
 
 _BLOCK = 512
-_TEXTS = ("txt", "json")
-_MAX_TEXT_BYTES = 1 << 20
+_NOT_PLAIN = "a header that is not plain ustar"
 _GZIP = b"\x1f\x8b"
 _NO_SAMPLE = re.compile(r"__[^/]*__($|/)")
 """Names that the webdataset package takes for notes."""
@@ -62,14 +62,13 @@ class Archive:
                 self.is_plain = False
                 self._tell("packed in gzip", detail="no sample can be read alone: gunzip it")
                 return
-            end = 0
-            for member in members(self._path, self._is_wanted):
-                if isinstance(member, Damage):
-                    self._tell("a damaged archive", at=member.at, detail=member.what)
-                    self.is_plain = False
-                    continue
-                end = self._check_header(file.fileno(), member, end)
-                self._take(member)
+            for part in keyed(self._with_headers(file.fileno())):
+                if isinstance(part, Damage):
+                    self._tell("a damaged archive", at=part.at, detail=part.what)
+                elif isinstance(part, Part) and not _NO_SAMPLE.match(part.member.name):
+                    self._take(part)
+                else:
+                    self._tell_of_no_sample(part.member if isinstance(part, Part) else part)
         self._end_sample()
 
     def keys_once(self) -> Iterable[str]:
@@ -84,36 +83,42 @@ class Archive:
     def _is_wanted(self, name: str) -> bool:
         parts = parted(name)
         suffix = "" if parts is None else suffix_of(parts[1])
-        return suffix in _TEXTS or (self._deep and suffix in images.SUFFIXES)
+        return suffix in TEXTS or (self._deep and suffix in IMAGES)
+
+    def _with_headers(self, file: int) -> Iterator[Member | Damage]:
+        """All that is in the archive, its headers looked at."""
+        end = 0
+        for member in members(self._path, self._is_wanted):
+            if isinstance(member, Damage):
+                self.is_plain = False
+            else:
+                end = self._check_header(file, member, end)
+            yield member
 
     def _check_header(self, file: int, member: Member, end: int) -> int:
         """Where the member ends, behind the one that ended at `end`."""
-        begin = member.offset - _BLOCK
+        begin, name = member.offset - _BLOCK, member.name
         is_file = member.refused is None
-        if begin != end or not is_file:
-            self.is_plain = False
-        if self._ours:
-            if begin != end:
-                self._tell("a header that is not plain ustar", None, end, "more than one block")
-            elif is_file and os.pread(file, _BLOCK, begin) != header(member.name, member.size):
-                self._tell("a header that is not plain ustar", None, begin, member.name)
+        is_alone = begin == end
+        self.is_plain &= is_file and is_alone
+        if ".." in PurePosixPath(name).parts or name.startswith("/"):
+            self._tell("a name that leads outside", None, begin, name)
+        if self._ours and not is_alone:
+            self._tell(_NOT_PLAIN, None, end, "more than a block")
+        elif self._ours and os.pread(file, _BLOCK, begin) != header(name, member.size):
+            self._tell(_NOT_PLAIN, None, begin, name)
         return member.offset + -(-member.size // _BLOCK) * _BLOCK
 
-    def _take(self, member: Member) -> None:
-        at = member.offset
-        if ".." in PurePosixPath(member.name).parts or member.name.startswith("/"):
-            self._tell("a name that leads outside", None, at, member.name)
-        if member.refused == "folder" and not self._ours:
-            return  # as `tar` packs them, and every reader passes them over
+    def _tell_of_no_sample(self, member: Member) -> None:
+        kind = "a member of no sample"
         if member.refused is not None:
-            self._tell(f"a member that is no file: {member.refused}", None, at, member.name)
-            return
-        parts = parted(member.name)
-        if parts is None or _NO_SAMPLE.match(member.name):
-            self._tell("a member of no sample", None, at, member.name)
-            return
-        key, extension = parts
-        if self._sample is None or self._sample.key != key:
+            kind = f"a member that is no file: {member.refused}"
+        self._tell(kind, None, member.offset, member.name)
+
+    def _take(self, part: Part) -> None:
+        key, extension, member, is_first = part
+        at = member.offset
+        if is_first or self._sample is None:
             self._end_sample()
             self._sample = Sample(key, at)
         sample = self._sample
@@ -122,19 +127,19 @@ class Archive:
             return
         sample.parts[extension] = (at, member.size)
         if self._ours and member.name != f"{key}.{extension}":
-            self._tell("a header that is not plain ustar", key, at, f"spelt {member.name}")
+            self._tell(_NOT_PLAIN, key, at, f"spelt {member.name}")
         self._check_data(sample, suffix_of(extension), member)
 
     def _check_data(self, sample: Sample, suffix: str, member: Member) -> None:
         data = member.data
         if data is None:
             return
-        if suffix in images.SUFFIXES:
+        if suffix in IMAGES:
             flaw = images.flaw(data)
             # Pictures of the web are often odd, and fine; ours were made by one encoder.
             if flaw is not None and (self._ours or flaw[0] != images.WARNED):
                 self._tell(f"an image that is {flaw[0]}", sample.key, member.offset, flaw[1])
-        elif len(data) > _MAX_TEXT_BYTES:
+        elif len(data) > MAX_TEXT_BYTES:
             self._tell("a text too long to be read", sample.key, member.offset)
         else:
             sample.texts.setdefault(suffix, data)
@@ -156,7 +161,7 @@ class Archive:
         if self._ours and tuple(sample.parts) != SAMPLE_MEMBERS:
             wanted = ", ".join(SAMPLE_MEMBERS)
             self._tell(f"a sample that is not {wanted}", sample.key, sample.at, names)
-        has_image = any(suffix_of(extension) in images.SUFFIXES for extension in sample.parts)
+        has_image = any(suffix_of(extension) in IMAGES for extension in sample.parts)
         if not self._ours and not has_image:
             self._tell("a sample without an image", sample.key, sample.at, names)
         self._check_texts(sample)

@@ -13,6 +13,7 @@ from pipeline.verify.findings import Findings
 from pipeline.verify.shards import Promise
 
 INDEX, SIZES, MANIFEST = "index.json", "sizes.json", "_manifest.json"
+_CARD = "README.md"
 _MAX_JSON_BYTES = 1 << 28
 """Of an index: 40,000 shards take 6 MB."""
 _NAME = re.compile(r"[0-9]{6,}\.tar")
@@ -141,14 +142,14 @@ def _check_manifest(path: Path, promises: dict[str, Promise], found: Findings) -
 
 
 def _check_strays(names: list[str], promises: dict[str, Promise], found: Findings) -> None:
-    known = {INDEX, SIZES, MANIFEST, *_BY_OTHERS}
+    known = {INDEX, SIZES, MANIFEST, _CARD, *_BY_OTHERS}
     for name in promises:
         known |= {name, name.removesuffix(".tar") + ".parquet", places.beside(name)}
         known |= {name.removesuffix(".tar") + suffix for suffix in _INDEX_BY_OTHERS}
     for name in names:
         if name in known:
             continue
-        if name.startswith((".", "_begun")):
+        if name.startswith((".", "_")):
             found.add("left of an interrupted run", name, detail="run `wit shard` again")
         elif name.endswith(".tar"):
             found.add("a tar that the index does not name", name)

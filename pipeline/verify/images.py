@@ -5,8 +5,6 @@ import simplejpeg
 from pipeline import jpeg_head
 from pipeline.decoding import MAX_PIXELS, Undecodable, decoded
 
-SUFFIXES = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")
-"""Of members that are images."""
 WARNED = "warned of"
 """Decoded, by guessing what the file should have been."""
 
