@@ -120,7 +120,7 @@ def _verdict(shards: Folder, samples: int, found: Findings, *, quick: bool) -> s
     asked = f" ({'; '.join(unasked)})" if unasked else ""
     if not found:
         return f"{what}: whole{asked}"
-    return f"{what}: {len(found):,} findings of {len(found.counts):,} kinds{asked}"
+    return f"{what}: not whole, findings: {len(found):,}{asked}"
 
 
 def _check_report(report: Path | None) -> None:
