@@ -2,7 +2,7 @@
 
 A key is its first 16 bytes where it is one of ours, and a hash of as many where not. Runs of them
 are sorted and written to a scratch folder, 20 bytes each, then looked through slice by slice: 400
-million keys take 8 GB there and 200 MB of memory.
+million keys take 8 GB there and 300 MB of memory.
 """
 
 import hashlib

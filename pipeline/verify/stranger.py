@@ -3,6 +3,7 @@
 import os
 import tarfile
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,11 @@ KIND = "webdataset reads other samples"
 
 def needed() -> None:
     """Raises BadInput where the package is not there."""
-    try:
-        import webdataset  # noqa: F401
-    except ImportError:
+    if find_spec("webdataset") is None:
         raise BadInput(
             "the webdataset package is not installed: `pip install 'webimagetext[train]'`, or "
             "verify with --quick, which does without"
-        ) from None
+        )
 
 
 def compare(path: Path, samples: Sequence[Sample], found: Findings, *, is_plain: bool) -> None:

@@ -114,6 +114,8 @@ def _work(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     for name in [name for name in os.environ if name.startswith(_OTHERS)]:
         del os.environ[name]
+    # The webdataset package loads it if it can, which takes 200 MB and a second, and does without.
+    sys.modules["torch"] = None  # type: ignore[assignment]
     # Decoders and packages warn on the terminal of what is found and told anyway.
     warnings.simplefilter("ignore")
     try:

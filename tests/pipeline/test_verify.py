@@ -345,6 +345,13 @@ def test_a_pipe_among_the_shards_is_not_waited_for(tmp_path: Path) -> None:
     assert kinds(tmp_path) == {"no such shard": 1}
 
 
+def test_a_pipe_beside_the_shards_is_not_waited_for(folder: Path) -> None:
+    for name in ("000001.places", "000001.parquet", "sizes.json"):
+        (folder / name).unlink()
+        os.mkfifo(folder / name)
+    assert kinds(folder) == {"no places": 1, "no sidecar": 1, "no sizes": 1}
+
+
 def test_a_folder_without_tars_is_a_mistake_of_use(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="holds no tar"):
         look(tmp_path, Findings())
