@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from rich.console import Console
+
 from jobs.progress import Progress
 from jobs.run import Run
 from pipeline.errors import BadInput
@@ -51,9 +53,9 @@ def main(
     ]
     samples = _verify(tasks, count or os.cpu_count() or 1, found, progress)
     said = _verdict(shards, samples, found, quick=quick)
-    for line in _lines(found):
-        progress.say(line)
-    progress.say(said)
+    console = Console(highlight=False, soft_wrap=True)
+    for line in [*_lines(found), said]:
+        console.print(line, markup=False)
     if report is not None:
         _write(report, shards, samples, found, quick=quick)
     return not found

@@ -99,6 +99,8 @@ def _unsafe(path: Path) -> str | None:
                 if member.isreg() and member.size > MAX_BYTES:
                     return f"it holds a member of {member.size:,} bytes"
                 tar.members = []  # type: ignore[attr-defined]
-    except (tarfile.TarError, OSError, ValueError, EOFError, RecursionError, OverflowError):
-        return None  # it stops there for the package too
+    except MemoryError:
+        return "a header claims more than there is"
+    except Exception:  # noqa: BLE001 - whatever it is, the package stops there too
+        return None
     return None

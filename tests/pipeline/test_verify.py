@@ -220,6 +220,21 @@ def test_a_tar_that_breaks_off_is_told_with_its_length_its_end_and_its_samples(
     } <= kinds(folder).keys()
 
 
+@settings(deadline=None, max_examples=60)
+@given(st.data())
+def test_no_byte_of_a_folder_can_be_changed_so_that_it_is_not_finished(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = made.write_ours(tmp_path_factory.mktemp("any") / "shards", made.pairs(3), 2)
+    path = data.draw(st.sampled_from(sorted(folder.iterdir())))
+    raw = bytearray(path.read_bytes())
+    at = data.draw(st.integers(0, len(raw) - 1))
+    raw[at] ^= data.draw(st.integers(1, 255))
+    path.write_bytes(raw[:at] if data.draw(st.booleans()) else raw)
+    found = kinds(folder, deep=False)
+    assert found or path.suffix != ".tar"
+
+
 def test_an_index_leads_to_no_other_folder(folder: Path) -> None:
     (folder.parent / "000009.tar").write_bytes((folder / "000001.tar").read_bytes())
     _edit("index.json", lambda t: t["shards"][1].update(name="../000009.tar"))(folder)  # type: ignore[index]
@@ -323,15 +338,29 @@ def _record(name: str, value: str) -> bytes:
 def test_a_size_beyond_the_archive_costs_that_member_alone(tmp_path: Path) -> None:
     samples = [[(f"{n}.jpg", NOISY), (f"{n}.txt", b"x")] for n in range(3)]
     folder = _foreign(tmp_path / "theirs", samples, tarfile.USTAR_FORMAT)
-    raw = bytearray((folder / "0.tar").read_bytes())
-    raw[124:136] = b"\x80" + struct.pack(">3xq", 1 << 50)
-    block = bytes(raw[:148]) + b" " * 8 + bytes(raw[156:512])
-    raw[148:156] = b"%06o\0 " % sum(block)
-    (folder / "0.tar").write_bytes(raw)
+    _claim(folder / "0.tar", b"0")
     found = kinds(folder)
     assert found["a damaged archive"] == 1
     assert found["a sample without an image"] == 1
     assert verify(Task(str(folder), "0.tar", None, False)).samples == 3
+
+
+def test_a_header_longer_than_memory_is_told_and_not_read(tmp_path: Path) -> None:
+    samples = [[(f"{n}.jpg", NOISY), (f"{n}.txt", b"x")] for n in range(3)]
+    folder = _foreign(tmp_path / "theirs", samples, tarfile.USTAR_FORMAT)
+    _claim(folder / "0.tar", b"x")
+    found = kinds(folder)
+    assert found["a damaged archive"] >= 1
+    assert found["webdataset reads other samples"] == 1
+
+
+def _claim(path: Path, kind: bytes) -> None:
+    """Let the first member be of a `kind`, and have a size that no file has."""
+    raw = bytearray(path.read_bytes())
+    raw[124:136], raw[156:157] = b"\x80" + struct.pack(">3xq", 1 << 50), kind
+    block = bytes(raw[:148]) + b" " * 8 + bytes(raw[156:512])
+    raw[148:156] = b"%06o\0 " % sum(block)
+    path.write_bytes(raw)
 
 
 def test_names_are_no_commands_and_no_patterns(tmp_path: Path) -> None:
