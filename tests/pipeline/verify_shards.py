@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,9 @@ from PIL import Image
 
 from pipeline import places, tars
 from pipeline.schemas import PLACES, SHARDED
+from pipeline.verify.findings import Findings
+from pipeline.verify.folder import look
+from pipeline.verify.shards import Task, verify
 
 Pair = tuple[str, bytes, str]
 Member = tuple[str, bytes]
@@ -106,3 +110,12 @@ def write_index(folder: Path, per_shard: int = 4) -> None:
     (folder / "index.json").write_text(json.dumps(told))
     sizes = {shard["name"]: shard["samples"] for shard in shards}
     (folder / "sizes.json").write_text(json.dumps(sizes))
+
+
+def kinds(folder: Path, *, deep: bool = True) -> Counter[str]:
+    """What is told of a folder, by kind; keys in several shards apart."""
+    found = Findings()
+    looked = look(folder, found)
+    for name in looked.names:
+        found.merge(verify(Task(str(folder), name, looked.promises.get(name), deep)).found)
+    return found.counts
