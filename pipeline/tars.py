@@ -109,10 +109,11 @@ class Writer:
             size = len(data)
             padding = -size % _BLOCK
             tail, of_tail = _rest_of_name(extension, len(named))
-            small += (named, tail, *_rest_of_header(size, begun, of_tail))
+            sized, rest = _rest_of_header(size, begun, of_tail)
             if size < _SMALL:
-                small += (data, _ZEROS[padding])
+                small += (named, tail, sized, rest, data, _ZEROS[padding])
             else:
+                small += (named, tail, sized, rest)
                 self._gather()
                 self._piece(data)
                 small.append(_ZEROS[padding])
