@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index docs clean
+.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -80,6 +80,9 @@ bench-recall: setup ## Planted copies found, and others taken for one: make benc
 
 bench-index: setup ## Samples found in somebody else's tars, beside tarfile; indexes opened
 	$(BIN)/python -m benchmarks.index
+
+bench-shards: setup ## Shards written, beside tarfile and webdataset; DATA: where (/dev/shm)
+	$(BIN)/python -m benchmarks.shards $(DATA)
 
 docs: setup ## Write docs/settings.md from the settings
 	$(BIN)/python -m jobs.reference
