@@ -100,7 +100,7 @@ def _write(rows: pa.Table, raw_folder: str, folder: str) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(arrays, names=["name", "samples", "bytes", "sha256"])
 
 
-_IN_JSON = (
+IN_JSON = (
     "pair_id",
     "url",
     "caption",
@@ -114,6 +114,7 @@ _IN_JSON = (
     "query_ids",
     "kept_for",
 )
+"""The columns of a sample's JSON, alternatives aside."""
 
 
 def _members(row: dict[str, Any], raw_folder: str) -> Iterator[tuple[str, bytes]]:
@@ -127,7 +128,7 @@ def _members(row: dict[str, Any], raw_folder: str) -> Iterator[tuple[str, bytes]
         )
     yield "jpg", image
     yield "txt", row["caption"].encode()
-    described = {name: row[name] for name in _IN_JSON}
+    described = {name: row[name] for name in IN_JSON}
     if "alternatives" in row:
         described["alternatives"] = row["alternatives"]
     yield "json", json.dumps(described, ensure_ascii=False, sort_keys=True).encode()

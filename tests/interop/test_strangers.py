@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,16 @@ def _tars(shards: Path) -> list[Path]:
     return found
 
 
+def _json_in(shards: Path) -> list[Any]:
+    """The JSON of every sample, as it stands in the tars."""
+    found = []
+    for path in _tars(shards):
+        with tarfile.open(path) as tar:
+            members = [member for member in tar if member.name.endswith(".json")]
+            found += [json.loads(tar.extractfile(member).read()) for member in members]  # type: ignore[union-attr]
+    return found
+
+
 def _braces(shards: Path) -> str:
     return f"{shards}/{{000000..{corpus.SHARDS - 1:06d}}}.tar"
 
@@ -54,15 +65,26 @@ def test_webdataset_reads_what_was_put_in(
 
 
 @pytest.mark.parametrize("how", ["streaming", "whole"])
-def test_datasets_reads_what_was_put_in(
+def test_datasets_reads_what_was_put_in_by_the_name_of_the_folder(
     how: str, strangers: Strangers, shards: Path, told: Told
 ) -> None:
-    # Its guess of the types is of the first five samples: only those of tars that agree will load.
-    # The third shard alone does.
-    samples = strangers.read("datasets", "datasets_reads.py", how, _tars(shards)[-1])["samples"]
+    found = strangers.read("datasets", "datasets_reads.py", how, shards)
+    samples = found["samples"]
+    assert found["columns"] == ["__key__", "__url__", "jpg", "json", "txt"]
+    assert _seen(samples) == _put_in(told)
+    assert [sample["size"] for sample in samples] == _sizes(told)
+    # The first samples do not know their page; nor, then, may a guess from them be made.
+    assert samples[0]["json"]["page_url"] is None
+    assert [sample["json"] for sample in samples] == _json_in(shards)
+
+
+@pytest.mark.parametrize("how", ["streaming", "whole"])
+def test_datasets_reads_a_tar_alone_whose_first_samples_know_all(
+    how: str, strangers: Strangers, shards: Path, told: Told
+) -> None:
     last = told[corpus.PER_SHARD * (corpus.SHARDS - 1) :]
-    assert _seen(samples) == _put_in(last)
-    assert [sample["size"] for sample in samples] == _sizes(last)
+    found = strangers.read("datasets", "datasets_reads.py", how, _tars(shards)[-1])
+    assert _seen(found["samples"]) == _put_in(last)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
