@@ -2,6 +2,8 @@
 
 import hashlib
 import http.server
+import io
+import itertools
 import json
 import os
 import shutil
@@ -18,7 +20,9 @@ import environments
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import webdataset
 from asking import Strangers
+from PIL import Image
 
 from pipeline.trainer.samples import Batches, Samples
 from pipeline.trainer.tokenizer import Tokenizer
@@ -31,13 +35,15 @@ _LONG = "long" * 40
 
 
 def _seen(folder: Path) -> list[tuple[str, str, str]]:
-    """Key, caption and the image's digest of every sample; one batch of them is made too."""
+    """Key, caption and the image's digest of every sample; a batch of all of them is made too."""
     samples = Samples(folder)
-    batches = Batches(samples, Tokenizer([]), batch_size=4, side=32, context=32, seed=0)
+    count = len(samples)
+    batches = Batches(samples, Tokenizer([]), batch_size=count, side=32, context=32, seed=0)
     batch = batches.at(0)
-    assert tuple(batch.image_BHWC.shape) == (4, 32, 32, 3)
-    assert len(set(batch.pair_ids)) == 4
-    found = [samples[number] for number in range(len(samples))]
+    found = [samples[number] for number in range(count)]
+    # Where an image could not be decoded, another sample would stand in its place.
+    assert sorted(batch.pair_ids) == sorted(sample.pair_id for sample in found)
+    assert tuple(batch.image_BHWC.shape) == (count, 32, 32, 3)
     return [(s.pair_id, s.caption, hashlib.sha256(s.image).hexdigest()) for s in found]
 
 
@@ -50,17 +56,35 @@ def _files(folder: Path, told: Told) -> Path:
     return folder
 
 
+_KINDS = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}
+
+
+def _of_all_kinds(told: Told, folder: Path) -> tuple[list[Path], Told]:
+    """The images as files, by turns of each kind, and the pairs with those bytes."""
+    folder.mkdir()
+    files, pairs = [], []
+    for pair, suffix in zip(told, itertools.cycle(_KINDS), strict=False):
+        file = folder / f"{pair.key}.{suffix}"
+        Image.open(io.BytesIO(pair.image)).save(file, _KINDS[suffix])
+        files.append(file)
+        pairs.append(corpus.Pair(pair.key, file.read_bytes(), pair.caption))
+    return files, pairs
+
+
 @pytest.mark.interop
+@pytest.mark.parametrize("member", ["txt", "json"])
 @pytest.mark.parametrize("name", VERSIONS)
 def test_what_a_shard_writer_wrote_is_read(
-    name: str, strangers: Strangers, told: Told, tmp_path: Path
+    name: str, member: str, strangers: Strangers, told: Told, tmp_path: Path
 ) -> None:
-    images, folder, note = _files(tmp_path / "in", told), tmp_path / "out", tmp_path / "told.json"
+    files, pairs = _of_all_kinds(told, tmp_path / "in")
+    folder, note = tmp_path / "out", tmp_path / "told.json"
     folder.mkdir()
-    note.write_text(json.dumps([(p.key, f"{images}/{p.key}.jpg", p.caption) for p in told]))
-    strangers.write(name, "webdataset_writes.py", folder, corpus.PER_SHARD, note)
+    rows = [(pair.key, str(file), pair.caption) for pair, file in zip(pairs, files, strict=True)]
+    note.write_text(json.dumps(rows))
+    strangers.write(name, "webdataset_writes.py", folder, corpus.PER_SHARD, note, member)
     assert len(list(folder.glob("*.tar"))) == corpus.SHARDS
-    assert _seen(folder) == [(pair.key, pair.caption, pair.digest) for pair in told]
+    assert _seen(folder) == [(pair.key, pair.caption, pair.digest) for pair in pairs]
 
 
 @pytest.mark.skipif(_TAR is None, reason="there is no tar of GNU's here")
@@ -74,8 +98,11 @@ def test_what_tar_wrote_is_read(kind: str, stem: str, told: Told, tmp_path: Path
     folder.mkdir()
     command = [str(_TAR), f"--format={kind}", "--sort=name", "-C", str(files), "-cf"]
     subprocess.run([*command, str(folder / "a.tar"), "."], check=True)
-    expected = sorted((pair.key, pair.caption, pair.digest) for pair in told)
+    # Of `.`, every name begins with it, and so does every key: so it is for webdataset too.
+    expected = sorted((f"./{pair.key}", pair.caption, pair.digest) for pair in told)
     assert _seen(folder) == expected
+    theirs = webdataset.WebDataset(str(folder / "a.tar"), shardshuffle=False)
+    assert [sample["__key__"] for sample in theirs] == [key for key, _, _ in expected]
 
 
 _DOWNLOAD = """
