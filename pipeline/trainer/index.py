@@ -28,8 +28,8 @@ from pipeline.trainer.listed import foreign, listed
 from pipeline.trainer.stores import Store
 
 Numbers = npt.NDArray[np.int64]
-_MAX_KEPT = 4096
-"""Shards whose places are kept mapped."""
+_MAX_KEPT = 1 << 15
+"""Shards whose places are kept mapped: some 5 kB each, and half as many maps as Linux allows."""
 _MISSING = "a sample that index.json promises and its shard lacks"
 _BEYOND = "a sample beyond those that index.json promises"
 

@@ -17,7 +17,6 @@ from pipeline.places import beside, read
 from pipeline.settings import LoaderSettings
 from pipeline.trainer.index import Index, open_index
 from pipeline.trainer.stores import Unavailable, open_store
-from pipeline.trainer.walked import walk
 
 _SKIP, _REFUSE = LoaderSettings(damaged="skip"), LoaderSettings(damaged="refuse")
 _Files = list[tuple[str, bytes]]
@@ -39,9 +38,9 @@ class _Folder:
         return self._store.local(name, size, sha256)
 
 
-def _tar(files: _Files, form: int = tarfile.USTAR_FORMAT) -> bytes:
+def _tar(files: _Files) -> bytes:
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in files:
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -82,13 +81,6 @@ def _images(index: Index, folder: Path) -> list[bytes]:
         begin, size = int(places.image[place]), int(places.image_bytes[place])
         found.append((folder / index.shards[shard].name).read_bytes()[begin : begin + size])
     return found
-
-
-def _lost(folder: Path, files: _Files, form: int = tarfile.USTAR_FORMAT) -> tuple[list, dict]:
-    path = folder / "a.tar"
-    path.write_bytes(_tar(files, form))
-    walked = walk(path)
-    return walked.rows.column("key").to_pylist(), walked.lost
 
 
 @pytest.mark.parametrize("index", [True, False])
@@ -132,74 +124,6 @@ def test_a_shard_that_is_gone_or_longer_keeps_its_numbers_and_is_told_when_read(
             after.places(shard)
         assert told.value.reason == reason
     assert len(after.places(2)) == 4
-
-
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_what_cannot_be_learned_from_is_lost_by_its_reason(tmp_path: Path, form: int) -> None:
-    files = [
-        *_pairs(["../../up", "0", "/root"]),
-        ("1.txt", b"no image"),
-        ("2.jpg", b"no caption"),
-        ("3.jpg", b"an empty one"),
-        ("3.txt", b""),
-        *_pairs(["4"]),
-        ("4.txt", b"another"),
-        *_pairs(["0", "5"]),
-        ("5.right.png", b"another image"),
-        ("readme", b"no key"),
-        ("6.jpg", b"what is told is no caption"),
-        ("6.json", b'{"caption": 7}'),
-        ("7.left.jpg", b"the second choice"),
-        ("7.webp", b"the first"),
-        ("7.json", b'{"caption": "told"}'),
-    ]
-    keys, lost = _lost(tmp_path, files, form)
-    assert keys == ["../../up", "0", "/root", "4", "5", "7"]
-    assert lost == {
-        "a sample without an image": 1,
-        "a sample without a caption": 3,
-        "a member twice": 1,
-        "a key twice": 1,
-        "an image beside the first of its sample": 2,
-        "a member without a key": 1,
-    }
-    row = walk(tmp_path / "a.tar").rows.to_pylist()[-1]
-    raw = (tmp_path / "a.tar").read_bytes()
-    assert raw[row["image"] :][: row["image_bytes"]] == b"the first"
-    assert raw[row["caption"] :][: row["caption_bytes"]] == b'{"caption": "told"}'
-    assert row["in_json"]
-
-
-def test_of_a_key_that_comes_twice_the_first_sample_stays(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar"
-    path.write_bytes(_tar([("0.jpg", b"first"), ("0.txt", b"a"), *_pairs(["1", "0"])]))
-    row = walk(path).rows.to_pylist()[0]
-    assert path.read_bytes()[row["image"] :][: row["image_bytes"]] == b"first"
-
-
-def test_links_and_names_that_are_no_text_harm_nothing(tmp_path: Path) -> None:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for name, kind in (("0.jpg", tarfile.SYMTYPE), ("d", tarfile.DIRTYPE)):
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "/etc/passwd"
-            tar.addfile(info)
-    odd = _tar(_pairs(["xx"])).replace(b"xx.", b"\xff\xfe.")
-    path = tmp_path / "a.tar"
-    path.write_bytes(stream.getvalue().rstrip(b"\0").ljust(1024, b"\0") + _sound(odd))
-    walked = walk(path)
-    assert walked.rows.column("key").to_pylist() == ["\\xff\\xfe"]
-    assert walked.lost == {"a member that cannot be read: link": 1}
-
-
-def _sound(raw: bytes) -> bytes:
-    """`raw` with the checksums of its headers made right."""
-    out = bytearray(raw)
-    for at in range(0, len(raw), 512):
-        if raw[at + 257 : at + 262] == b"ustar":
-            out[at + 148 : at + 156] = b" " * 8
-            out[at + 148 : at + 156] = b"%06o\0 " % sum(out[at : at + 512])
-    return bytes(out)
 
 
 def test_behind_damage_the_samples_are_found_and_the_numbers_stay(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def test_normalised_pixels_of_the_mean_colour_are_zero():
 def _photo(width, height):
     """Smooth, so that ways to shrink it differ little, and different everywhere."""
     y, x = np.mgrid[0:height, 0:width]
-    waves = [np.sin(x / (9 + 4 * c)) + np.cos(y / (13 - 3 * c)) for c in range(3)]
+    waves = [np.sin((14 - c) * x / width) + np.cos((11 + c) * y / height) for c in range(3)]
     return Image.fromarray(((np.stack(waves, axis=-1) + 2) * 63).astype(np.uint8))
 
 
@@ -73,9 +73,7 @@ def test_a_random_square_is_near_what_pillow_makes_of_the_same_part(width):
     data = _encoded(_photo(width, height), "JPEG")
     whole = Image.open(io.BytesIO(data)).convert("RGB")
     left = int(0.5 * (width - height + 1))
-    wanted = whole.crop((left, 0, left + height, height)).resize(
-        (64, 64), Image.Resampling.BICUBIC
-    )
+    wanted = whole.crop((left, 0, left + height, height)).resize((64, 64), Image.Resampling.BICUBIC)
     found = random_square(data, 64, 0.5)
     # A square that is shrunk while it is decoded may begin a fraction of a pixel aside.
     assert np.abs(found.astype(int) - np.asarray(wanted).astype(int)).mean() < 4
