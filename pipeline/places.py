@@ -21,6 +21,11 @@ from pipeline.schemas import PLACES
 Offsets = npt.NDArray[np.int64]
 _NOTE = b"places"
 _VERSION = 1
+_OF_DAMAGE = (
+    *(pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError),
+    *(OverflowError, RecursionError, MemoryError),
+)
+"""What reading bytes of any kind may raise."""
 
 
 class Unfit(Exception):
@@ -63,6 +68,8 @@ def write(path: Path, rows: pa.Table, tar_bytes: int, lost: dict[str, int]) -> N
     try:
         # One batch: the columns of a shard are then one stretch of the file each.
         table = rows.cast(PLACES).combine_chunks().replace_schema_metadata(schema.metadata)
+        # Rows that are a part of others would bring along what lies around them.
+        table = table.take(np.arange(table.num_rows))
         with pa.OSFile(os.fspath(staged), "wb") as file, pa.ipc.new_file(file, schema) as out:
             out.write_table(table, max_chunksize=max(1, table.num_rows))
         staged.replace(path)
@@ -79,14 +86,15 @@ def read(path: Path, tar_bytes: int) -> Places:
     try:
         with pa.memory_map(os.fspath(path)) as file:
             table = pa.ipc.open_file(file).read_all()
+        # First of all: what follows trusts the lengths that a file tells of itself.
+        table.validate(full=True)
         note = json.loads((table.schema.metadata or {})[_NOTE])
         told, version = int(note["tar_bytes"]), int(note["version"])
         lost = {str(reason): int(count) for reason, count in note["lost"].items()}
         table = table.cast(PLACES).combine_chunks()
-        table.validate(full=True)
     except FileNotFoundError:
         raise
-    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except _OF_DAMAGE as error:
         raise Unfit(f"{path} holds no places: {error}") from None
     if (version, told) != (_VERSION, tar_bytes):
         raise Unfit(f"{path} is of a shard of {told:,} bytes, not {tar_bytes:,}")

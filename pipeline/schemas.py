@@ -231,7 +231,8 @@ SHARDED = pa.schema(
         *[f for f in BALANCED if f.name not in ("status", "reason", "error_message")],
     ]
 )
-"""The sidecar of a shard: its columns beside each tar."""
+"""The sidecar of a shard: its columns beside each tar. `offset` is that in this tar, not in the
+raw one that `raw_shard` names."""
 
 AUDIT = pa.schema(
     [

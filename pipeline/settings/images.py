@@ -184,6 +184,7 @@ class DedupSettings(Closed):
 
 class ShardSettings(Closed):
     samples_per_shard: int = Field(default=10_000, gt=0)
+    """The last shard holds what is left. 10,000 of 256 pixels are about 250 MB."""
 
 
 class AuditSettings(Closed):

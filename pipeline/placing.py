@@ -1,0 +1,174 @@
+"""Placing: a shard's files appear whole, or not at all.
+
+The tar is moved into place last: where it is, the shard is whole. Its parquet tells what it was
+made of, so that a run that was interrupted writes no shard twice.
+"""
+
+import errno
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+from uuid import uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline import places
+from pipeline.errors import BadInput
+
+SUFFIXES = (".parquet", ".places", ".tar")
+"""Of a shard's files, in the order in which they appear."""
+_NOTE = b"shard"
+_LOCK = "_placing.lock"
+_OF_ALL = ("sizes.json", "index.json")
+CARD = "README.md"
+"""What pipeline.card makes."""
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+class Written(NamedTuple):
+    """A shard that is in place: an entry of index.json."""
+
+    name: str
+    samples: int
+    bytes: int
+    sha256: str
+
+
+def stem_of(number: int) -> str:
+    """What the files of a shard begin with."""
+    return f"{number:06d}"
+
+
+def note(written: Written, made_of: str) -> dict[bytes, bytes]:
+    """What stands in the parquet's metadata; `made_of` is a digest of the shard's rows."""
+    told = {"made_of": made_of, **written._asdict()}
+    return {_NOTE: json.dumps(told, sort_keys=True).encode()}
+
+
+def whole(folder: Path, number: int, made_of: str) -> Written | None:
+    """The shard that is in place, if it is made of these rows."""
+    stem = stem_of(number)
+    try:
+        told = json.loads(pq.read_metadata(folder / f"{stem}.parquet").metadata[_NOTE])
+        written = Written(*(told[field] for field in Written._fields))
+        lie = places.read(folder / f"{stem}.places", written.bytes)
+        size = (folder / f"{stem}.tar").stat().st_size
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException, places.Unfit):
+        return None
+    is_whole = (size, len(lie)) == (written.bytes, written.samples)
+    return written if is_whole and told["made_of"] == made_of else None
+
+
+@contextmanager
+def staging(folder: Path, number: int) -> Iterator[dict[str, Path]]:
+    """Paths for a shard's files by suffix, in `folder`; what is left there in the end is removed.
+
+    Raises BadInput when the disk is full.
+    """
+    attempt = f".{stem_of(number)}.{uuid4().hex}"
+    staged = {suffix: folder / f"{attempt}{suffix}" for suffix in SUFFIXES}
+    try:
+        with _room_in(folder):
+            yield staged
+    finally:
+        for file in staged.values():
+            file.unlink(missing_ok=True)
+
+
+def place(staged: Mapping[str, Path], number: int, made_of: str, written: Written) -> Written:
+    """Move a staged shard into place; the one that is there afterwards.
+
+    Two attempts at one shard may end together: without the lock one could take away the tar of
+    which the other has told.
+    """
+    folder, stem = staged[".tar"].parent, stem_of(number)
+    for file in staged.values():
+        _sync(file)
+    with _locked(folder / _LOCK):
+        done = whole(folder, number, made_of)
+        if done is not None:
+            return done
+        (folder / f"{stem}.tar").unlink(missing_ok=True)
+        for suffix in SUFFIXES:
+            staged[suffix].replace(folder / f"{stem}{suffix}")
+    _sync(folder)
+    return written
+
+
+def write_index(folder: Path, written: Sequence[Written], samples_per_shard: int) -> dict[str, Any]:
+    """Write index.json, and sizes.json: the names and counts that open_clip reads. The index."""
+    shards = [shard._asdict() for shard in sorted(written)]
+    samples = sum(shard.samples for shard in written)
+    index = {"samples_per_shard": samples_per_shard, "samples": samples, "shards": shards}
+    sizes = {shard["name"]: shard["samples"] for shard in shards}
+    for name, told in zip(_OF_ALL, (sizes, index), strict=True):
+        write_text(folder, name, json.dumps(told, indent=1))
+    return index
+
+
+def write_text(folder: Path, name: str, text: str) -> None:
+    """Write a file about all shards, staged and moved into place when whole."""
+    staged = folder / f".{name}.{uuid4().hex}"
+    try:
+        with _room_in(folder):
+            staged.write_text(text, encoding="utf-8")
+            _sync(staged)
+            staged.replace(folder / name)
+    finally:
+        staged.unlink(missing_ok=True)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what tells of all shards, and what killed attempts left behind."""
+    for name in _OF_ALL:
+        (folder / name).unlink(missing_ok=True)
+    staged = [path for name in (*_OF_ALL, CARD) for path in folder.glob(f".{name}.*")]
+    # Places are staged twice: by the module that writes them, too.
+    for path in (*staged, *folder.glob(".[0-9]*.*"), *folder.glob("..[0-9]*.*")):
+        path.unlink(missing_ok=True)
+
+
+def clear_others(folder: Path, shards: int) -> None:
+    """Remove every shard from number `shards` on: of a plan that is no longer followed."""
+    files = [path for path in folder.glob("[0-9]*.*") if path.suffix in SUFFIXES]
+    others = [path for path in files if path.stem.isdecimal() and int(path.stem) >= shards]
+    # First what says that a shard is whole.
+    for path in sorted(others, key=lambda path: (path.suffix != ".tar", path)):
+        path.unlink()
+    (folder / _LOCK).unlink(missing_ok=True)
+
+
+@contextmanager
+def _room_in(folder: Path) -> Iterator[None]:
+    """Tell of a full disk what there is to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise BadInput(
+            f"{folder} takes no more ({os.strerror(error.errno)}): make room and run `wit shard "
+            f"--run {folder.parent}`, which goes on where it stopped"
+        ) from None
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Alone among all processes; a lock of the system's, gone with the process that holds it."""
+    with path.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _sync(path: Path) -> None:
+    """Wait until the disk has it: a file must not have its name before its bytes."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
