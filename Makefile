@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards docs clean
+.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -35,6 +35,10 @@ check: setup ## Lint, format, strict types, import rules
 test: setup java ## Set up and pass the tests
 	$(MAKE) --no-print-directory check
 	$(BIN)/python -m pytest
+
+test-interop: setup java ## Other packages read our shards, each in an environment of its own
+	$(BIN)/python -m tests.interop.environments
+	$(BIN)/python -m pytest -m interop tests/interop
 
 test-chaos: setup java ## Kill downloads at random moments, and compare what comes of it
 	$(BIN)/python -m tests.chaos.download

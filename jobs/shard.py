@@ -2,13 +2,23 @@
 
 from jobs.ledger import Ledger
 from jobs.run import Run
-from pipeline.placing import Written, clear_others, clear_unfinished, write_index
+from pipeline.card import card
+from pipeline.compaction import IN_JSON
+from pipeline.placing import (
+    CARD,
+    Written,
+    clear_others,
+    clear_unfinished,
+    write_index,
+    write_text,
+)
 from pipeline.shard import plan, shard
 
 
 def main(run: Run) -> None:
     balanced = run.read("balanced")
-    if run.settings.dedup.keep_captions == "all":
+    has_alternatives = run.settings.dedup.keep_captions == "all"
+    if has_alternatives:
         balanced = balanced.join(run.read("deduped"), on="pair_id", how="left")
     placed, shards = plan(balanced, run.settings.shard)
     folder = run.begin("shards", resume=True)
@@ -17,6 +27,7 @@ def main(run: Run) -> None:
         tasks = shard(placed, shards, str(run.path("images")), str(folder))
         written = [Written(**row) for row in tasks.toArrow().to_pylist()]
     clear_others(folder, shards)
+    write_text(folder, CARD, card(IN_JSON, alternatives=has_alternatives))
     index = write_index(folder, written, run.settings.shard.samples_per_shard)
     notes = {"shards": shards, "bytes": sum(each.bytes for each in written)}
     run.finish("shards", Ledger(run.rows("balanced"), index["samples"], notes=notes))

@@ -25,7 +25,7 @@ from pipeline.schemas import PLACES, SAMPLE_MEMBERS, SHARDED
 
 _VERSION = 1
 """Of what is made of the same rows."""
-_IN_JSON = (
+IN_JSON = (
     "caption",
     "height",
     "kept_for",
@@ -39,6 +39,7 @@ _IN_JSON = (
     "url",
     "width",
 )
+"""The columns of a sample's JSON, alternatives aside."""
 _ALTERNATIVES = "alternatives"
 
 Offsets = npt.NDArray[np.int64]
@@ -68,7 +69,7 @@ def compact(rows: pa.Table, number: int, raw_folder: Path, folder: Path) -> Writ
 
 def _write_samples(rows: pa.Table, raw_folder: Path, tar: tars.Writer) -> Offsets:
     """Write all samples; a row for each, with the offset of each member in the tar."""
-    names = sorted({*_IN_JSON, _ALTERNATIVES}.intersection(rows.column_names))
+    names = sorted({*IN_JSON, _ALTERNATIVES}.intersection(rows.column_names))
     described = zip(*(rows[name].to_pylist() for name in names), strict=True)
     columns = [rows[name].to_pylist() for name in ("pair_id", "caption")]
     encode = msgspec.json.Encoder().encode

@@ -25,6 +25,8 @@ SUFFIXES = (".parquet", ".places", ".tar")
 _NOTE = b"shard"
 _LOCK = "_placing.lock"
 _OF_ALL = ("sizes.json", "index.json")
+CARD = "README.md"
+"""What pipeline.card makes."""
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -105,22 +107,27 @@ def write_index(folder: Path, written: Sequence[Written], samples_per_shard: int
     index = {"samples_per_shard": samples_per_shard, "samples": samples, "shards": shards}
     sizes = {shard["name"]: shard["samples"] for shard in shards}
     for name, told in zip(_OF_ALL, (sizes, index), strict=True):
-        staged = folder / f".{name}.{uuid4().hex}"
-        try:
-            with _room_in(folder):
-                staged.write_text(json.dumps(told, indent=1), encoding="utf-8")
-                _sync(staged)
-                staged.replace(folder / name)
-        finally:
-            staged.unlink(missing_ok=True)
+        write_text(folder, name, json.dumps(told, indent=1))
     return index
+
+
+def write_text(folder: Path, name: str, text: str) -> None:
+    """Write a file about all shards, staged and moved into place when whole."""
+    staged = folder / f".{name}.{uuid4().hex}"
+    try:
+        with _room_in(folder):
+            staged.write_text(text, encoding="utf-8")
+            _sync(staged)
+            staged.replace(folder / name)
+    finally:
+        staged.unlink(missing_ok=True)
 
 
 def clear_unfinished(folder: Path) -> None:
     """Remove what tells of all shards, and what killed attempts left behind."""
     for name in _OF_ALL:
         (folder / name).unlink(missing_ok=True)
-    staged = [path for name in _OF_ALL for path in folder.glob(f".{name}.*")]
+    staged = [path for name in (*_OF_ALL, CARD) for path in folder.glob(f".{name}.*")]
     # Places are staged twice: by the module that writes them, too.
     for path in (*staged, *folder.glob(".[0-9]*.*"), *folder.glob("..[0-9]*.*")):
         path.unlink(missing_ok=True)
