@@ -1,8 +1,16 @@
 """The trainer: what a pair teaches. Reads shards, writes checkpoints; knows torch, never Spark.
 
-samples      shards -> batches, a pure function of seed and step
+stores       where shards lie: a folder, or an address and a cache (remote, cache, fetching,
+             shard_names)
+index        all shards of a store, numbered, and where each sample lies (listed, found, walked,
+             headers)
 order        which sample stands where in an epoch
+reading      one sample, by its number
 pixels       an encoded image -> the square of pixels that a model sees
+filling      the rows of a batch (worker: in a process of its own, ring: into shared memory)
+workers      those processes, as the trainer sees them
+samples      shards -> batches, a pure function of seed and step
+feeding      batches -> the device
 tokenizer    captions -> tokens
 model        CLIP, and the nine models of the paper by name
 loss         what is made small
