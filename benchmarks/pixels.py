@@ -20,9 +20,9 @@ from benchmarks.form import Figure, alternate, publish
 from pipeline import decoding, hashes
 from pipeline.download import jpeg
 from pipeline.download.pixels import PixelResizer, smaller
-from pipeline.download.shrink import shrink
 from pipeline.kernels import Bytes
 from pipeline.settings import DownloadSettings
+from pipeline.shrink import shrink
 
 os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # or its import asks the package index
 import albumentations

@@ -5,8 +5,8 @@ import simplejpeg
 
 from pipeline import jpeg_head, room
 from pipeline.download.reasons import FetchError
-from pipeline.download.shrink import CHANNELS
 from pipeline.kernels import Bytes
+from pipeline.shrink import CHANNELS
 
 MAX_SCANS = jpeg_head.MAX_SCANS
 MAX_KEPT_BYTES = room.MAX_KEPT_BYTES

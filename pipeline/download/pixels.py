@@ -14,10 +14,10 @@ from PIL import Image
 from pipeline import decoding, hashes
 from pipeline.download import jpeg
 from pipeline.download.reasons import FetchError, message
-from pipeline.download.shrink import CHANNELS, means, shrink, squares
 from pipeline.jpeg_head import Head
 from pipeline.kernels import Bytes
 from pipeline.settings import DownloadSettings
+from pipeline.shrink import CHANNELS, means, shrink, squares
 
 _SWAPPED = (5, 6, 7, 8)
 _BAND = 64

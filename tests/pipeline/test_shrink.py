@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from pipeline.download.pixels import smaller
-from pipeline.download.shrink import shrink, taps
 from pipeline.kernels import Bytes
+from pipeline.shrink import shrink, taps
 
 
 def noise(rows: int, columns: int, seed: int = 0) -> Bytes:
@@ -48,10 +48,66 @@ def test_a_shrunk_picture_is_pillows_but_for_rounding(
     assert abs(apart.mean()) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "size"), [(60, 80, (90, 81)), (9, 7, (64, 64)), (5, 200, (9, 150))]
+)
+def test_a_grown_picture_is_pillows_but_for_rounding_and_its_edges(
+    rows: int, columns: int, size: tuple[int, int]
+) -> None:
+    pixels = noise(rows, columns)
+    apart = shrink(pixels, (rows, columns), size).astype(int) - by_pillow(pixels, size)
+    # Two pixels of the picture are made of fewer than four.
+    edge_rows, edge_columns = (
+        2 * new // old for new, old in zip(size, (rows, columns), strict=True)
+    )
+    inner = apart[edge_rows : size[0] - edge_rows, edge_columns : size[1] - edge_columns]
+    assert inner.size
+    assert np.abs(inner).max() <= 1
+
+
+@pytest.mark.parametrize("begin", [(0, 0), (0, 40), (20, 0), (13, 17), (20, 40)])
+@pytest.mark.parametrize("size", [(30, 40), (9, 11), (61, 81), (60, 80), (7, 3)])
+def test_a_part_shrinks_as_if_it_were_the_whole(
+    begin: tuple[int, int], size: tuple[int, int]
+) -> None:
+    pixels = noise(80, 120)
+    top, left = begin
+    alone = np.ascontiguousarray(pixels[top : top + 60, left : left + 80])
+    assert (shrink(pixels, (60, 80), size, begin) == shrink(alone, (60, 80), size)).all()
+
+
+@pytest.mark.parametrize("size", [(1, 1), (5, 9), (8, 8), (17, 1), (24, 33)])
+def test_nothing_is_written_around_the_place_of_a_small_picture(size: tuple[int, int]) -> None:
+    room = np.full(3 * size[0] * size[1] + 128, 77, np.uint8)
+    place = room[64:-64].reshape(*size, 3)
+    pixels = noise(50, 60)
+    small = shrink(pixels, (50, 60), size, out=place)
+    assert np.shares_memory(small, room)
+    assert (small == shrink(pixels, (50, 60), size)).all()
+    assert (room[:64] == 77).all()
+    assert (room[-64:] == 77).all()
+
+
+@pytest.mark.parametrize(
+    ("extent", "begin"),
+    [((81, 120), (0, 0)), ((80, 121), (0, 0)), ((60, 80), (21, 0)), ((60, 80), (0, 41))],
+)
+def test_a_part_that_reaches_beyond_its_picture_is_refused(
+    extent: tuple[int, int], begin: tuple[int, int]
+) -> None:
+    with pytest.raises(ValueError, match="beyond"):
+        shrink(noise(80, 120), extent, (30, 40), begin)
+
+
+def test_a_place_of_another_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="no place"):
+        shrink(noise(80, 120), (80, 120), (30, 40), out=np.empty((30, 41, 3), np.uint8))
+
+
 @pytest.mark.parametrize("value", [0, 1, 127, 254, 255])
 def test_a_flat_picture_stays_as_it_is(value: int) -> None:
     pixels = np.full((333, 501, 4), value, np.uint8)
-    for size in ((256, 385), (100, 151), (7, 11), (1, 1)):
+    for size in ((256, 385), (100, 151), (7, 11), (1, 1), (334, 1000), (500, 502)):
         assert (shrink(pixels, (333, 501), size) == value).all()
 
 
@@ -91,7 +147,7 @@ def test_what_lies_beyond_the_picture_moves_nothing() -> None:
 
 
 def test_the_weights_of_a_pixel_are_one_in_all() -> None:
-    for size, target in ((640, 341), (257, 256), (5000, 3), (7, 2)):
+    for size, target in ((640, 341), (257, 256), (5000, 3), (7, 2), (9, 64), (200, 224), (2, 5)):
         weights = taps(size, float(size), target).weights.astype(int).sum(axis=1)
         assert np.abs(weights - (1 << 15)).max() <= 1
 
