@@ -14,18 +14,19 @@ VOCABULARY = "vocabulary.txt.gz"
 def main(run: Run) -> None:
     settings = run.settings.train
     folder = run.begin("checkpoints", resume=True)
-    samples = Samples(run.path("shards"))
+    samples = Samples(run.path("shards"), run.settings.loader)
     cutter = _tokenizer(run, folder / VOCABULARY)
     steps = steps_in(len(samples), settings)
     with run.progress.bar("train", steps, "steps") as meter:
-        trained = train(folder, samples, cutter, settings, meter, run.settings.loader)
+        trained = train(folder, samples, cutter, settings, meter)
     notes = {
         "model": settings.model,
         "steps": trained.steps,
         "final_loss": trained.final_loss,
         "pairs_per_second": round(trained.pairs_per_second, 1),
         "vocabulary": cutter.vocabulary,
-        "undecodable": trained.undecodable,
+        "skipped": trained.skipped,
+        "lost": dict(samples.lost),
     }
     newest = checkpoint.latest(folder)
     content = "" if newest is None else checkpoint.digest(newest)

@@ -24,17 +24,12 @@ from pyspark.sql import functions as F
 from pipeline.captions import of_sample, parted, suffix_of
 from pipeline.decoding import Undecodable, decoded
 from pipeline.hashes import of_image
+from pipeline.keyed import IMAGES, MAX_MEMBERS, MAX_TEXT_BYTES, TEXTS, Part, keyed
 from pipeline.members import Damage, Member, members
 from pipeline.schemas import FINGERPRINTS, SCANNED
 
-IMAGES = ("jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff", "ppm", "avif")
-"""Suffixes of members that are images."""
-_TEXTS = ("txt", "json")
-_MAX_TEXT_BYTES = 1 << 20
 _MAX_CAPTION = 1 << 16
 """Characters; what is behind them is no caption any more."""
-_MAX_MEMBERS = 10_000
-"""Of a sample: more are told in turns, so that no key fills the memory."""
 _GROUP_CHARS = 1 << 24
 _GROUP_ROWS = 8192
 _NOTE = b"scanned"
@@ -82,7 +77,7 @@ class Told:
 
 def _is_wanted(name: str) -> bool:
     found = parted(name)
-    return found is not None and suffix_of(found[1]) in (*IMAGES, *_TEXTS)
+    return found is not None and suffix_of(found[1]) in (*IMAGES, *TEXTS)
 
 
 class _Held(NamedTuple):
@@ -115,29 +110,30 @@ def rows_in(shard: Shard, told: Told) -> Iterator[dict[str, Any]]:
     names = _Names()
     keys: set[str] = set()
     key, held = "", list[_Held]()
-    for member in members(Path(shard.path), _is_wanted):
-        if isinstance(member, Damage):
-            told.damages.append((shard.name, member.at, member.what))
+    for found in keyed(members(Path(shard.path), _is_wanted)):
+        if isinstance(found, Damage):
+            told.damages.append((shard.name, found.at, found.what))
             continue
+        member = found.member if isinstance(found, Part) else found
         if member.refused is not None:
-            told.refused[member.refused] += member.refused != "folder"
+            told.refused[member.refused] += 1
             continue
         if ".." in PurePosixPath(member.name).parts or member.name.startswith("/"):
             told.oddities["a name that leads outside"] += 1
-        found = parted(member.name)
-        if found is None:
+        if not isinstance(found, Part):
             told.oddities["a member without a key"] += 1
             continue
-        if found[0] != key:
+        if found.is_first:
             yield from _sample(shard, key, held, names, told)
-            key, held = found[0], []
+            key, held = found.key, []
             told.oddities["a key twice"] += key in keys
             keys.add(key)
-        elif len(held) == _MAX_MEMBERS:
+        elif len(held) == MAX_MEMBERS:
+            # More are told in turns, so that no key fills the memory.
             yield from _sample(shard, key, held, names, told)
             held = []
-            told.oddities[f"a sample of more than {_MAX_MEMBERS:,} members"] += 1
-        held.append(_held(found[1], member, told))
+            told.oddities[f"a sample of more than {MAX_MEMBERS:,} members"] += 1
+        held.append(_held(found.extension, member, told))
     yield from _sample(shard, key, held, names, told)
     for counts in (told.undecodable, told.refused, told.oddities):
         for reason in [reason for reason, count in counts.items() if not count]:
@@ -149,7 +145,7 @@ def _held(extension: str, member: Member, told: Told) -> _Held:
     data, bare = member.data, member._replace(data=None)
     if suffix_of(extension) in IMAGES:
         return _Held(extension, bare, _hashed(data or b""), None)
-    if data is not None and len(data) > _MAX_TEXT_BYTES:
+    if data is not None and len(data) > MAX_TEXT_BYTES:
         told.oddities["a text too long to be read"] += 1
         data = None
     return _Held(extension, bare, None, data)

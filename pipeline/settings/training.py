@@ -18,9 +18,9 @@ class LoaderSettings(Closed):
     batches_ahead: int = Field(default=2, gt=0)
     """Batches that are ready or in the making while one is learned from; each takes
     batch_size * side * side * 3 bytes of shared memory."""
-    window: int = Field(default=0, ge=0)
-    """Shards that are mixed at a time, for shards that are not all at hand; 0 mixes all of them:
-    any order of the corpus is then possible. See docs/loader.md."""
+    window: int = Field(default=2048, gt=0)
+    """Shards that are mixed at a time, and must be at hand. Of a corpus that has no more, any order
+    can come. See docs/loader.md."""
     damaged: Literal["skip", "refuse"] = "skip"
     """What to do with an image that cannot be decoded and a shard that is missing or changed: put
     the next sample in its place and count it, or stop."""

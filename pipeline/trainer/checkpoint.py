@@ -42,8 +42,10 @@ class State:
     """Digest of the merges that its texts were cut with."""
     samples: int
     """Of the shards it learns from: with the seed they fix every batch."""
-    undecodable: int
-    """Images replaced so far."""
+    shards: str
+    """Digest of their names and lengths."""
+    skipped: dict[str, int]
+    """Samples that could not be read so far, by reason."""
     loss: float
     """Of the last step."""
     settings: dict[str, Any]
@@ -183,7 +185,7 @@ def digest(path: Path) -> str:
 
 def _identity(state: State) -> dict[str, Any]:
     """What fixes every weight of a training."""
-    fixed = ("model", "vocabulary", "tokenizer", "samples")
+    fixed = ("model", "vocabulary", "tokenizer", "samples", "shards")
     return state.settings | {name: getattr(state, name) for name in fixed}
 
 

@@ -7,6 +7,7 @@ writes  checkpoints, metrics.jsonl
 import json
 import math
 import time
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,16 +17,15 @@ import torch
 from torch import nn
 
 from pipeline.errors import BadInput, WitError
-from pipeline.settings import LoaderSettings, TrainSettings
+from pipeline.settings import TrainSettings
 from pipeline.trainer import checkpoint
+from pipeline.trainer.feeding import fed, normalised
 from pipeline.trainer.loss import contrastive
 from pipeline.trainer.model import MAX_LOGIT_SCALE, Architecture, architecture, build
-from pipeline.trainer.pixels import normalised
 from pipeline.trainer.samples import Batch, Batches, Samples
 from pipeline.trainer.tokenizer import Tokenizer
 
 METRICS = "metrics.jsonl"
-_LOADER = LoaderSettings()
 
 
 class NotFinite(WitError):
@@ -46,12 +46,13 @@ class Trained:
     final_loss: float
     pairs_per_second: float
     """Of this process, from its first step to its last."""
-    undecodable: int
+    skipped: dict[str, int]
+    """Samples that could not be read, by reason; in each one's place stood another."""
 
 
 def steps_in(samples: int, settings: TrainSettings) -> int:
-    """How many steps the epochs are; a part of an epoch is rounded down to whole steps."""
-    return max(1, int(settings.epochs * (samples // settings.batch_size)))
+    """How many steps the epochs are; what fills no whole batch at the end is left out."""
+    return max(1, int(settings.epochs * samples / settings.batch_size))
 
 
 def get_lr(step: int, steps: int, warmup: int, peak: float) -> float:
@@ -83,12 +84,7 @@ def optimizer_of(model: nn.Module, arch: Architecture, decay: float) -> torch.op
 
 
 def train(
-    folder: Path,
-    samples: Samples,
-    tokenizer: Tokenizer,
-    settings: TrainSettings,
-    meter: Meter,
-    loader: LoaderSettings = _LOADER,
+    folder: Path, samples: Samples, tokenizer: Tokenizer, settings: TrainSettings, meter: Meter
 ) -> Trained:
     """Train to the end, from the newest checkpoint in `folder` if there is one."""
     # ---- what is trained, and from what ------------------------------------------------------
@@ -98,6 +94,7 @@ def train(
     batches = Batches(
         samples, tokenizer, settings.batch_size, arch.resolution, arch.context, settings.seed
     )
+    loader = samples.loader
     steps = steps_in(len(samples), settings)
     peak = arch.learning_rate if settings.learning_rate is None else settings.learning_rate
     model = build(settings.model, tokenizer.vocabulary, settings.seed).to(device).train()
@@ -110,40 +107,41 @@ def train(
             vocabulary=tokenizer.vocabulary,
             tokenizer=tokenizer.digest,
             samples=len(samples),
-            undecodable=undecodable,
+            shards=samples.index.digest,
+            skipped=dict(sorted(skipped.items())),
             loss=loss,
-            settings=settings.model_dump(mode="json", exclude=set(settings.pace)),
+            settings=settings.model_dump(mode="json", exclude=set(settings.pace))
+            | loader.model_dump(mode="json", exclude=set(loader.pace)),
         )
 
     # ---- where an earlier process stopped ----------------------------------------------------
-    first, undecodable, loss = 0, 0, math.nan
+    first, skipped, loss = 0, Counter[str](), math.nan
     found = checkpoint.latest(folder)
     if found is not None:
         told = checkpoint.read_state(found)
         checkpoint.check_same(found, told, state(0))
         checkpoint.restore_model(found, model)
         checkpoint.restore_optimizer(found, model, optimizer)
-        first, undecodable, loss = told.step, told.undecodable, told.loss
+        first, skipped, loss = told.step, Counter(told.skipped), told.loss
         meter.advance(first)
     _cut_metrics(folder / METRICS, first)
 
     # ---- the loop ----------------------------------------------------------------------------
     began = logged = time.perf_counter()
     waited, logged_step, done = 0.0, first, time.perf_counter()
-    coming = batches.between(first, steps, loader.workers)
+    coming = batches.between(first, steps, pin=device.type == "cuda")
     with (folder / METRICS).open("a", encoding="utf-8") as metrics, closing(coming):
-        for batch in coming:
+        for batch in fed(coming, device):
             waited += time.perf_counter() - done
-            undecodable += len(batch.undecodable)
+            skipped.update(reason for _, reason in batch.skipped)
             lr = get_lr(batch.step, steps, settings.warmup_steps, peak)
             for group in optimizer.param_groups:
                 group["lr"] = lr
 
             image_BCHW = normalised(batch.image_BHWC, device)
-            tokens_BL = batch.tokens_BL.to(device, non_blocking=True)
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 image_BE = model.encode_image(image_BCHW)
-                text_BE = model.encode_text(tokens_BL)
+                text_BE = model.encode_text(batch.tokens_BL)
             loss_now = contrastive(image_BE, text_BE, model.logit_scale)
 
             optimizer.zero_grad(set_to_none=True)
@@ -180,7 +178,7 @@ def train(
             done = time.perf_counter()
 
     seconds = time.perf_counter() - began
-    return Trained(steps, loss, (steps - first) * settings.batch_size / seconds, undecodable)
+    return Trained(steps, loss, (steps - first) * settings.batch_size / seconds, dict(skipped))
 
 
 def _stop(folder: Path, batch: Batch, loss: float, grad_norm: float) -> None:

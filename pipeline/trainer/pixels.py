@@ -1,4 +1,7 @@
-"""Pixels: an encoded image -> the square of pixels that a model sees."""
+"""Pixels: an encoded image -> the square of pixels that a model sees.
+
+Knows no torch: the processes that decode do not wait for it.
+"""
 
 import io
 
@@ -6,32 +9,31 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import simplejpeg
-import torch
 from PIL import Image
-from torch import Tensor
+
+from pipeline import decoding, jpeg_head
+from pipeline.decoding import Undecodable
 
 Pixels = npt.NDArray[np.uint8]
 
 # Images are already decoded side by side; more threads within one would only wait for each other.
 cv2.setNumThreads(1)
 
-_MAX_PIXELS = 50_000_000
-"""Larger images are refused before they are decoded."""
+_FAST = 2
+"""The least shrinking that a decoder does faster than we do afterwards: between 1 and 2 libjpeg's
+transforms have no SIMD (measured: docs/performance.md)."""
+_SMOOTH = 1.5
+"""Where shrinking further needs every pixel: OpenCV's cubic looks at four in a row."""
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 """Pillow's own limit; whether it warns or fails is the process's choice."""
 
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
-"""CLIP's, over its corpus; the released weights expect them."""
-
-
-class Undecodable(Exception):
-    """The bytes are no image that can be read."""
-
 
 def random_square(data: bytes, side: int, draw: float) -> Pixels:
-    """HWC: a square as large as the image allows, at `draw` in [0, 1) along the longer side."""
+    """HWC: a square as large as the image allows, at `draw` in [0, 1) along the longer side.
+
+    Raises Undecodable, with its reason.
+    """
     image = _decoded(data, side)
     height, width = image.shape[:2]
     edge = min(height, width)
@@ -39,13 +41,15 @@ def random_square(data: bytes, side: int, draw: float) -> Pixels:
     square = image[top : top + edge, left : left + edge]
     if edge == side:
         return np.ascontiguousarray(square)
-    # OpenCV's cubic does not smooth what it shrinks.
-    how = cv2.INTER_AREA if edge > side else cv2.INTER_CUBIC
+    how = cv2.INTER_AREA if edge > side * _SMOOTH else cv2.INTER_CUBIC
     return cv2.resize(square, (side, side), interpolation=how).astype(np.uint8, copy=False)
 
 
 def centre_square(data: bytes, side: int) -> Pixels:
-    """HWC: the middle of the image, resized as OpenAI's released preprocessing does it."""
+    """HWC: the middle of the image, resized as OpenAI's released preprocessing does it.
+
+    Raises Undecodable.
+    """
     image = _opened(data)
     width, height = image.size
     shorter = min(width, height)
@@ -55,31 +59,30 @@ def centre_square(data: bytes, side: int) -> Pixels:
     return np.asarray(image.crop((left, top, left + side, top + side)))
 
 
-def normalised(image_BHWC: Tensor, device: torch.device) -> Tensor:
-    """BCHW: bytes as the numbers that a model expects; computed where the model is."""
-    image_BCHW = image_BHWC.to(device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
-    mean, std = torch.tensor(_MEAN, device=device), torch.tensor(_STD, device=device)
-    return (image_BCHW - mean.view(3, 1, 1)) / std.view(3, 1, 1)
-
-
 def _decoded(data: bytes, side: int) -> Pixels:
-    """RGB, where it can be already shrunk, with no side shorter than `side` by that."""
+    """Upright RGB, already shrunk where that is fast, with no side shorter than `side` by it."""
+    head = jpeg_head.head(data)
+    if head is None or head.size is None:
+        return np.asarray(decoding.decoded(data))
+    if head.size[0] * head.size[1] > decoding.MAX_PIXELS:
+        raise Undecodable("too many pixels", f"{head.size[1]}x{head.size[0]}")
     try:
-        height, width, *_ = simplejpeg.decode_jpeg_header(data)
-        if height * width > _MAX_PIXELS:
-            raise Undecodable(f"{width}x{height} pixels")
-        image: Pixels = simplejpeg.decode_jpeg(data, "RGB", min_height=side, min_width=side)
+        image: Pixels = simplejpeg.decode_jpeg(
+            data, "RGB", min_height=side, min_width=side, min_factor=_FAST
+        )
     except ValueError:
-        # Not a JPEG, or one that libjpeg-turbo has doubts about.
-        return np.asarray(_opened(data))
-    return image
+        # libjpeg-turbo has doubts about it; what Pillow reads none the less is an image.
+        return np.asarray(decoding.decoded(data))
+    how = decoding.orientation(head.exif) if head.exif else 1
+    return image if how == 1 else decoding.turned(image, how)
 
 
 def _opened(data: bytes) -> Image.Image:
+    """RGB as OpenAI's preprocessing has it: not turned upright, and black where transparent."""
     try:
         with Image.open(io.BytesIO(data)) as image:
-            if image.width * image.height > _MAX_PIXELS:
-                raise Undecodable(f"{image.width}x{image.height} pixels")
+            if image.width * image.height > decoding.MAX_PIXELS:
+                raise Undecodable("too many pixels", f"{image.width}x{image.height}")
             return image.convert("RGB")
     except (OSError, ValueError, SyntaxError, *_BOMBS) as error:
-        raise Undecodable(str(error)) from None
+        raise Undecodable("undecodable", str(error)) from None

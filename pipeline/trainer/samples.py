@@ -1,103 +1,106 @@
 """Samples: shards -> batches.
 
-A batch is a function of the seed and the step alone: no number of threads and no earlier stop
-changes a byte of it. In names of tensors: B batch, H height, W width, C channels, L tokens.
+A batch is a function of the shards, the seed and the step alone: no number of workers or ranks and
+no earlier stop changes a byte of it. In names of tensors: B batch, H height, W width, C channels,
+L tokens.
 """
 
-import mmap
-from collections import deque
+import weakref
+from collections import Counter, deque
 from collections.abc import Generator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import lru_cache
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from pipeline.errors import BadInput
-from pipeline.trainer import order
-from pipeline.trainer.pixels import Undecodable, random_square
-from pipeline.trainer.tars import listed, places_in
+from pipeline.settings import LoaderSettings
+from pipeline.trainer.feeding import pinned
+from pipeline.trainer.filling import Filler, Job, Skipped
+from pipeline.trainer.index import open_index
+from pipeline.trainer.order import Indices, Order
+from pipeline.trainer.reading import Reader, Sample
+from pipeline.trainer.ring import Ring, Shape, Slot, slot_of
+from pipeline.trainer.stores import open_store
 from pipeline.trainer.tokenizer import Tokenizer
+from pipeline.trainer.workers import Workers
 
-_BATCHES_AHEAD = 2
-_MAX_OPEN_SHARDS = 512
-_MAX_UNDECODABLE = 100
-"""Unreadable images in a row; more of them are no accident."""
+_HELD = 2
+"""Batches in shared memory that a loop may hold at a time: the one it learns from, and the one
+that it still names while it asks for the next. Of further ones it gets copies."""
 _TEXT_STEP = 8
 """Texts of a batch are cut to its longest, rounded up to this: padding costs and means nothing."""
 
 
-@dataclass(frozen=True)
-class Sample:
-    """A pair with its image, still encoded."""
-
-    pair_id: str
-    image: bytes
-    caption: str
-
-
 class Samples:
-    """The samples of a folder of shards, by number."""
+    """The samples of a folder of shards, by number.
 
-    def __init__(self, folder: Path) -> None:
-        self._mapped = lru_cache(maxsize=_MAX_OPEN_SHARDS)(_mapped)
-        self._shards: list[Path] = []
-        self._keys: list[str] = []
-        places: list[tuple[int, int, int, int, int]] = []
-        for path, promised in listed(folder):
-            before = len(places)
-            for place in places_in(_mapped(path), path):
-                self._keys.append(place.key)
-                places.append((len(self._shards), *place.image, *place.caption))
-            found = len(places) - before
-            if promised is not None and found != promised:
-                raise BadInput(
-                    f"{path} holds {found:,} samples, but index.json promises {promised:,}: "
-                    "run `wit shard` again"
-                )
-            self._shards.append(path)
-        self._places = np.array(places, dtype=np.int64).reshape(-1, 5)
+    `where` is a folder, or an address that fsspec knows. Raises BadInput where there are no shards.
+    """
+
+    def __init__(self, where: str | Path, loader: LoaderSettings | None = None) -> None:
+        self.where = str(where)
+        self.loader = loader or LoaderSettings()
+        self.store = open_store(where, self.loader)
+        self.index = open_index(self.store, self.loader)
+        self._reader = Reader(self.store, self.index)
 
     def __len__(self) -> int:
-        return len(self._keys)
+        return len(self.index)
 
-    def __getitem__(self, index: int) -> Sample:
-        shard, image, image_bytes, caption, caption_bytes = self._places[index].tolist()
-        tar = self._mapped(self._shards[shard])
-        return Sample(
-            pair_id=self._keys[index],
-            image=tar[image : image + image_bytes],
-            caption=tar[caption : caption + caption_bytes].decode("utf-8", "replace"),
-        )
+    def __getitem__(self, number: int) -> Sample:
+        """Raises reading.Unreadable."""
+        return self._reader.read(number)
+
+    def key(self, number: int) -> str:
+        """The pair_id of a sample."""
+        return self._reader.key(number)
+
+    @property
+    def lost(self) -> Counter[str]:
+        """What of the shards is no sample, by reason."""
+        return self.index.lost
+
+    @property
+    def reader(self) -> Reader:
+        return self._reader
+
+    def close(self) -> None:
+        self._reader.close()
+        self.store.close()
 
 
-def _mapped(path: Path) -> mmap.mmap:
-    if not path.stat().st_size:
-        raise BadInput(f"{path} is empty: copy it again, or run `wit shard` again")
-    with path.open("rb") as file:
-        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Batch:
     """What one step learns from."""
 
     step: int
-    pair_ids: list[str]
     image_BHWC: Tensor
-    """Bytes: they are normalised where the model is."""
+    """Bytes: they are normalised where the model is. Its memory goes back to the ring when
+    nothing refers to it any more."""
     tokens_BL: Tensor
-    undecodable: list[str]
-    """Pairs whose image could not be read; in each one's place stands the next that can."""
+    skipped: list[Skipped]
+    """Samples that could not be read; in each one's place stands another."""
+    numbers: Indices
+    """B: which samples these are."""
+    samples: Samples = field(repr=False)
+
+    @cached_property
+    def pair_ids(self) -> list[str]:
+        return [self.samples.key(number) for number in self.numbers.tolist()]
 
 
 @dataclass(frozen=True)
 class Batches:
-    """Everything that a batch depends on but its step."""
+    """Everything that a batch depends on but its step.
+
+    With `ranks` processes that train together, each has its own part of every batch: that of
+    `rank`, of batch_size / ranks rows. All parts together are the same for any number of ranks.
+    """
 
     samples: Samples
     tokenizer: Tokenizer
@@ -105,96 +108,116 @@ class Batches:
     side: int
     context: int
     seed: int
+    rank: int = 0
+    ranks: int = 1
 
     def __post_init__(self) -> None:
-        if self.batch_size > len(self.samples):
+        if self.batch_size % self.ranks:
             raise BadInput(
-                f"train.batch_size: {len(self.samples):,} samples do not fill one batch of "
-                f"{self.batch_size:,}: lower train.batch_size to {len(self.samples):,} or less"
+                f"train.batch_size: {self.batch_size:,} rows cannot be shared evenly by "
+                f"{self.ranks:,} processes: take a multiple of {self.ranks:,}"
             )
+        _ = self.order  # it refuses what cannot be
+
+    @cached_property
+    def order(self) -> Order:
+        window = self.samples.loader.window
+        return Order(self.samples.index.begins, self.batch_size, self.seed, window)
 
     @property
-    def per_epoch(self) -> int:
-        return len(self.samples) // self.batch_size
+    def rows(self) -> int:
+        """Of this rank."""
+        return self.batch_size // self.ranks
 
     def at(self, step: int) -> Batch:
-        """The batch of `step`, from 0."""
-        draft = _Draft(self, step)
-        draft.fill(range(self.batch_size))
-        return draft.batch()
+        """The batch of `step`, from 0, made in this process."""
+        slot = slot_of(self._shape(1))
+        self._assign(slot, step)
+        filler = Filler(self.samples.reader, self.order, self.tokenizer, self.samples.loader)
+        return self._batch(step, slot, filler.fill(slot, range(self.rows)))
 
-    def between(self, first: int, last: int, workers: int) -> Generator[Batch]:
-        """The batches of steps `first` to `last`, without it, made ahead by `workers` threads.
+    def between(
+        self, first: int, last: int, workers: int | None = None, *, pin: bool = False
+    ) -> Generator[Batch]:
+        """The batches of steps `first` to `last`, without it, made ahead by `workers` processes.
 
-        Threads are enough: images are decoded and resized outside the interpreter's lock.
+        `workers` is that of the samples' settings when not given. `pin` tells CUDA of the shared
+        memory, so that copies to the device need not wait. Raises BadInput where samples cannot
+        be read and none may be skipped, and WorkerDied.
         """
-        if not workers:
+        count = self.samples.loader.workers if workers is None else workers
+        if first >= last:
+            return
+        if not count:
             yield from map(self.at, range(first, last))
             return
-        ahead: deque[tuple[_Draft, list[Future[None]]]] = deque()
-        rows, part = range(self.batch_size), -(-self.batch_size // (4 * workers))
-        with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
-            try:
-                for step in range(first, last):
-                    draft = _Draft(self, step)
-                    parts = [rows[i : i + part] for i in range(0, len(rows), part)]
-                    ahead.append((draft, [pool.submit(draft.fill, each) for each in parts]))
-                    if len(ahead) > _BATCHES_AHEAD:
-                        yield _finished(*ahead.popleft())
-                while ahead:
-                    yield _finished(*ahead.popleft())
-            finally:
-                pool.shutdown(cancel_futures=True)
+        free = deque(range(self.samples.loader.batches_ahead + _HELD))
+        ring = Ring(self._shape(len(free)))
+        with ExitStack() as open_things:
+            open_things.callback(ring.close)
+            if pin:
+                open_things.enter_context(pinned(ring.memory))
+            working = open_things.enter_context(closing(Workers(count, self._job(ring), ring)))
+            asked: deque[int] = deque()
+            held: set[int] = set()
+            ahead = first
+            for step in range(first, last):
+                while free and ahead < last:
+                    number = free.popleft()
+                    self._assign(ring.slot(number), ahead)
+                    working.ask(number)
+                    asked.append(number)
+                    ahead += 1
+                number = asked.popleft()
+                skipped = working.wait(number)
+                slot = ring.slot(number)
+                if len(held) < _HELD:
+                    held.add(number)
+                    give_back = partial(_give_back, number, held, free)
+                    weakref.finalize(slot.image_BHWC, give_back).atexit = False
+                else:
+                    slot = replace(slot, image_BHWC=slot.image_BHWC.copy())
+                    free.append(number)
+                yield self._batch(step, slot, skipped)
+                del slot
 
+    def _job(self, ring: Ring) -> Job:
+        samples = self.samples
+        merges, digest = self.tokenizer.merges, samples.index.digest
+        return Job(samples.where, digest, samples.loader, self.order, merges, ring.shape)
 
-def _finished(draft: "_Draft", parts: list[Future[None]]) -> Batch:
-    for part in parts:
-        part.result()
-    return draft.batch()
+    def _shape(self, slots: int) -> Shape:
+        return Shape(slots, self.rows, self.side, self.context)
 
+    def _assign(self, slot: Slot, step: int) -> None:
+        """Write into `slot` what belongs there."""
+        place = step * self.batch_size + self.rank * self.rows
+        row = self.order.row(place, self.rows)
+        slot.epoch[:], slot.position[:], slot.sample[:] = row
+        slot.crop[:] = self.order.crops(row)
+        self._fetch_ahead(place)
 
-class _Draft:
-    """A batch in the making; its rows are filled in any order."""
+    def _fetch_ahead(self, place: int) -> None:
+        """Have the store fetch the shards of this window and the next."""
+        shards = self.samples.index.shards
+        windows = self.order.shards_from(place)
+        told = [shards[number] for window in windows for number in window]
+        self.samples.store.ahead([(shard.name, shard.bytes, shard.sha256) for shard in told])
 
-    def __init__(self, batches: Batches, step: int) -> None:
-        size, side = batches.batch_size, batches.side
-        self._batches, self._step = batches, step
-        total, seed = len(batches.samples), batches.seed
-        self._epoch, self._indices = order.batch_at(step, size, total, seed)
-        self._image: npt.NDArray[np.uint8] = np.empty((size, side, side, 3), dtype=np.uint8)
-        self._pair_ids = [""] * size
-        self._undecodable: list[list[str]] = [[] for _ in range(size)]
-        self._tokens = np.empty((size, batches.context), dtype=np.int64)
-
-    def fill(self, rows: range) -> None:
-        for row in rows:
-            self._fill(row, int(self._indices[row]))
-
-    def _fill(self, row: int, index: int) -> None:
-        batches, samples = self._batches, self._batches.samples
-        draw = order.uniform(batches.seed, self._epoch, index)
-        for further in range(_MAX_UNDECODABLE):
-            sample = samples[(index + further) % len(samples)]
-            try:
-                self._image[row] = random_square(sample.image, batches.side, draw)
-            except Undecodable:
-                self._undecodable[row].append(sample.pair_id)
-                continue
-            self._pair_ids[row] = sample.pair_id
-            self._tokens[row] = batches.tokenizer.encode_batch([sample.caption], batches.context)
-            return
-        raise BadInput(
-            f"{_MAX_UNDECODABLE} images in a row cannot be decoded, the first of pair "
-            f"{self._undecodable[row][0]}: these shards hold no images"
-        )
-
-    def batch(self) -> Batch:
-        ends = (self._tokens == self._batches.tokenizer.end).argmax(axis=1)
+    def _batch(self, step: int, slot: Slot, skipped: list[Skipped]) -> Batch:
+        tokens = slot.tokens_BL
+        ends = (tokens == self.tokenizer.end).argmax(axis=1)
         longest = -(-(int(ends.max()) + 1) // _TEXT_STEP) * _TEXT_STEP
         return Batch(
-            step=self._step,
-            pair_ids=self._pair_ids,
-            image_BHWC=torch.from_numpy(self._image),
-            tokens_BL=torch.from_numpy(self._tokens[:, :longest]),
-            undecodable=[pair_id for row in self._undecodable for pair_id in row],
+            step=step,
+            image_BHWC=torch.from_numpy(slot.image_BHWC),
+            tokens_BL=torch.from_numpy(tokens[:, :longest].astype(np.int64)),
+            skipped=skipped,
+            numbers=slot.used.copy(),
+            samples=self.samples,
         )
+
+
+def _give_back(number: int, held: set[int], free: deque[int]) -> None:
+    held.discard(number)
+    free.append(number)

@@ -98,7 +98,7 @@ def test_names_that_are_taken_are_not_counted_from_the_start_each_time() -> None
 def test_the_images_of_one_key_are_not_held_together(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scan, "_MAX_MEMBERS", 3)
+    monkeypatch.setattr(scan, "MAX_MEMBERS", 3)
     tar = b"".join(_header(f"a.{n}.jpg") for n in range(7)) + END
     told = Told()
     rows = list(scan.rows_in(Shard("s", str(_file(tmp_path, "a.tar", tar)), ""), told))

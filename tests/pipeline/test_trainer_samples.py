@@ -1,22 +1,21 @@
 """Shards to batches: nothing lost, nothing twice, the same however it is read."""
 
+import gc
 import io
 import json
 import tarfile
+from contextlib import closing
 from itertools import chain
 
 import numpy as np
 import pytest
 import torch
 import webdataset
-from hypothesis import given
-from hypothesis import strategies as st
-from PIL import Image
 from trainer_shards import pairs, write_shards
 
 from pipeline.errors import BadInput
-from pipeline.trainer.order import batch_at, permuted, uniform
-from pipeline.trainer.pixels import Undecodable, centre_square, normalised, random_square
+from pipeline.settings import LoaderSettings
+from pipeline.trainer.reading import Unreadable
 from pipeline.trainer.samples import Batches, Samples
 from pipeline.trainer.tokenizer import Tokenizer
 
@@ -26,56 +25,26 @@ def shards(tmp_path_factory):
     return write_shards(tmp_path_factory.mktemp("shards"), pairs(24))
 
 
-def batches_of(folder, batch_size=6, seed=0):
-    return Batches(Samples(folder), Tokenizer([]), batch_size, side=32, context=32, seed=seed)
+def batches_of(folder, batch_size=6, seed=0, rank=0, ranks=1, **loader):
+    samples = Samples(folder, LoaderSettings(**loader))
+    return Batches(samples, Tokenizer([]), batch_size, 32, 32, seed, rank, ranks)
 
 
 def same(first, second):
     return (
-        (first.step, first.pair_ids, first.undecodable)
-        == (second.step, second.pair_ids, second.undecodable)
+        (first.step, first.pair_ids, first.skipped)
+        == (second.step, second.pair_ids, second.skipped)
         and torch.equal(first.image_BHWC, second.image_BHWC)
         and torch.equal(first.tokens_BL, second.tokens_BL)
     )
 
 
-@given(st.integers(1, 500), st.integers(0, 5), st.integers(0, 5))
-def test_an_epoch_is_a_permutation(samples, seed, epoch):
-    order = permuted(np.arange(samples), samples, seed, epoch)
-    assert sorted(order.tolist()) == list(range(samples))
-
-
-def test_orders_differ_between_epochs_and_between_seeds():
-    first, *others = (permuted(np.arange(99), 99, s, e) for s, e in [(0, 0), (0, 1), (1, 0)])
-    assert all((first != other).mean() > 0.9 for other in others)
-
-
-def test_an_order_mixes_neighbours_evenly():
-    positions = np.arange(10_000)
-    order = permuted(positions, 10_000, 0, 0)
-    assert abs(np.corrcoef(positions, order)[0, 1]) < 0.03
-    assert abs(np.corrcoef(order[:-1], order[1:])[0, 1]) < 0.03
-
-
-def test_draws_are_spread_over_zero_to_one():
-    draws = np.array([uniform(0, 0, i) for i in range(2000)])
-    assert 0 <= draws.min() < 0.01
-    assert 0.99 < draws.max() < 1
-    assert abs(draws.mean() - 0.5) < 0.03
-
-
-def test_every_sample_comes_once_in_an_epoch_and_the_next_epoch_brings_all_again(shards):
-    batches = batches_of(shards)
+def test_every_sample_comes_once_in_an_epoch_also_where_batches_do_not_fill_it(shards):
+    batches = batches_of(shards, batch_size=5)
+    found = list(chain.from_iterable(batches.at(step).pair_ids for step in range(24)))
     keys = sorted(key for key, _, _ in pairs(24))
-    for epoch in (range(4), range(4, 8)):
-        found = sorted(chain.from_iterable(batches.at(step).pair_ids for step in epoch))
-        assert found == keys
-
-
-def test_the_rest_that_fills_no_batch_is_left_out_and_no_sample_comes_twice():
-    found = np.concatenate([batch_at(step, 5, 24, seed=0)[1] for step in range(4)])
-    assert len(set(found.tolist())) == 20
-    assert batch_at(4, 5, 24, seed=0)[0] == 1
+    for epoch in range(5):
+        assert sorted(found[epoch * 24 : (epoch + 1) * 24]) == keys
 
 
 def test_batches_are_equal_for_any_number_of_workers(shards):
@@ -87,19 +56,76 @@ def test_batches_are_equal_for_any_number_of_workers(shards):
         assert all(same(a, b) for a, b in zip(alone, together, strict=True))
 
 
+def test_batches_that_are_kept_keep_their_pixels(shards):
+    batches = batches_of(shards, batches_ahead=1)
+    kept = list(batches.between(0, 12, workers=2))  # many more than the ring has slots
+    assert all(same(batch, batches.at(batch.step)) for batch in kept)
+
+
+def test_memory_goes_back_to_the_ring_only_when_no_view_of_it_is_left(shards):
+    batches = batches_of(shards, batches_ahead=1)
+    with closing(batches.between(0, 8, workers=1)) as stream:
+        view = next(stream).image_BHWC[2, 5:9].numpy()
+        was = view.copy()
+        for _ in stream:
+            gc.collect()
+        assert np.array_equal(view, was)
+
+
 def test_batches_are_equal_when_begun_in_the_middle(shards):
     whole = list(batches_of(shards).between(0, 6, workers=2))
     resumed = list(batches_of(shards).between(4, 6, workers=2))
     assert all(same(a, b) for a, b in zip(whole[4:], resumed, strict=True))
 
 
+@pytest.mark.parametrize("ranks", [2, 3, 6])
+def test_the_parts_of_all_ranks_are_the_batch_of_one(shards, ranks):
+    whole = batches_of(shards).at(5)
+    parts = [batches_of(shards, rank=rank, ranks=ranks).at(5) for rank in range(ranks)]
+    assert list(chain.from_iterable(part.pair_ids for part in parts)) == whole.pair_ids
+    assert torch.equal(torch.cat([part.image_BHWC for part in parts]), whole.image_BHWC)
+
+
+def test_ranks_that_cannot_share_a_batch_evenly_are_refused(shards):
+    with pytest.raises(BadInput, match="take a multiple of 4"):
+        batches_of(shards, rank=0, ranks=4)
+
+
 def test_no_batches_are_made_between_a_step_and_itself(shards):
     assert list(batches_of(shards).between(3, 3, workers=2)) == []
+
+
+def test_a_stream_that_is_left_early_leaves_no_process_and_no_file_behind(shards):
+    import psutil
+
+    own = psutil.Process()
+    before, files = len(own.children()), own.num_fds()
+    samples = Samples(shards)
+    batches = Batches(samples, Tokenizer([]), 6, 32, 32, 0)
+    with closing(batches.between(0, 100, workers=2)) as stream:
+        next(stream)
+        assert len(own.children()) == before + 2
+    samples.close()
+    gc.collect()
+    assert len(own.children()) == before
+    assert own.num_fds() == files
 
 
 def test_another_seed_gives_other_batches(shards):
     first, other = batches_of(shards).at(0), batches_of(shards, seed=1).at(0)
     assert first.pair_ids != other.pair_ids
+
+
+def test_another_epoch_crops_a_sample_at_another_place(shards):
+    batches = batches_of(shards)
+    first = {k: i for s in range(4) for k, i in _by_key(batches.at(s))}
+    second = {k: i for s in range(4, 8) for k, i in _by_key(batches.at(s))}
+    differ = [not torch.equal(first[key], second[key]) for key in first]
+    assert sum(differ) > 12  # those that are square have one place only
+
+
+def _by_key(batch):
+    return zip(batch.pair_ids, batch.image_BHWC, strict=True)
 
 
 def test_a_caption_stays_with_its_image(shards):
@@ -135,145 +161,116 @@ def test_a_webdataset_of_another_maker_is_read_without_an_index(tmp_path, kind):
     assert found == [("folder/a", "1"), (long, "22"), ("ü/b", "333")]
 
 
-def _flip(data, at):
-    return data[:at] + bytes([data[at] ^ 0xFF]) + data[at + 1 :]
+# -- what cannot be read -------------------------------------------------------------------
+
+
+def _changed(folder, number, change):
+    path = folder / f"{number:06d}.tar"
+    path.write_bytes(change(path.read_bytes()))
+
+
+def _broken_image(samples, number):
+    key, image, caption = samples[number]
+    return [*samples[:number], (key, image[:300], caption), *samples[number + 1 :]]
+
+
+def test_an_undecodable_image_is_replaced_by_another_sample_and_told(tmp_path):
+    samples = _broken_image(pairs(12), 2)
+    broken = samples[2][0]
+    write_shards(tmp_path, samples)
+    batches = batches_of(tmp_path)
+    found = list(batches.between(0, 4, workers=2))
+    for epoch in (found[:2], found[2:]):
+        assert [skipped for batch in epoch for skipped in batch.skipped] == [(broken, "truncated")]
+        assert all(len(batch.pair_ids) == 6 for batch in epoch)
+    assert all(broken not in batch.pair_ids for batch in found)
+    assert all(same(batch, batches.at(batch.step)) for batch in found)
+
+
+def test_an_undecodable_image_ends_the_run_where_none_may_be_skipped(tmp_path):
+    samples = _broken_image(pairs(12), 2)
+    write_shards(tmp_path, samples)
+    batches = batches_of(tmp_path, damaged="refuse")
+    for workers in (0, 2):
+        with pytest.raises(BadInput, match=f"sample {samples[2][0]} cannot be read"):
+            list(batches.between(0, 2, workers))
 
 
 @pytest.mark.parametrize(
-    ("damage", "says"),
+    ("damage", "reason"),
     [
-        (lambda data: data[: len(data) // 2], "damaged at byte"),
-        (lambda data: _flip(data, 3), "damaged at byte 0: no tar header"),
-        (lambda data: _flip(data, 130), "damaged at byte 0"),
-        (lambda _: b"x" * 100, "damaged at byte 0: the archive ends in the middle"),
-        (lambda _: b"", "is empty"),
-        (lambda data: data.replace(b".txt\0", b".tx\0\0"), "damaged"),
+        (lambda path: path.unlink(), "shard missing"),
+        (lambda path: path.write_bytes(path.read_bytes()[:-700]), "shard other length"),
     ],
 )
-def test_a_damaged_shard_is_refused_and_named(tmp_path, damage, says):
-    write_shards(tmp_path, pairs(3), index=False)
-    path = tmp_path / "000000.tar"
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(BadInput, match=says) as told:
-        Samples(tmp_path)
-    assert str(path) in str(told.value)
+def test_the_samples_of_a_lost_shard_are_replaced_and_the_others_stay_in_their_places(
+    tmp_path, damage, reason
+):
+    write_shards(tmp_path, pairs(24))
+    whole = [batches_of(tmp_path).at(step) for step in range(4)]
+    lost = {key for key, _, _ in pairs(24)[8:16]}
+    damage(tmp_path / "000001.tar")
+    found = list(batches_of(tmp_path).between(0, 4, workers=2))
+    told = [skipped for batch in found for skipped in batch.skipped]
+    assert {why for _, why in told} == {reason}
+    assert len(told) >= 8
+    for before, after in zip(whole, found, strict=True):
+        pixels = zip(before.image_BHWC, after.image_BHWC, strict=True)
+        for was, now, (old, new) in zip(before.pair_ids, after.pair_ids, pixels, strict=True):
+            assert now not in lost
+            if was not in lost:
+                assert was == now
+                assert torch.equal(old, new)
+    assert all(same(batch, batches_of(tmp_path).at(batch.step)) for batch in found)
 
 
-def test_a_member_that_claims_more_than_the_archive_holds_is_refused(tmp_path):
-    member = tarfile.TarInfo("a.jpg")
-    member.size = 10**9
-    (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.USTAR_FORMAT) + bytes(1024))
-    with pytest.raises(BadInput, match="a member longer than the archive"):
-        Samples(tmp_path)
+def test_a_shard_whose_bytes_moved_is_noticed_though_it_is_as_long(tmp_path):
+    write_shards(tmp_path, pairs(24))
+    assert Samples(tmp_path)[9]  # its places are known from now on
+    _changed(tmp_path, 1, lambda data: data[512:] + data[:512])
+    with pytest.raises(Unreadable) as told:
+        Samples(tmp_path)[9]
+    assert told.value.reason in ("changed shard", "caption is no UTF-8")
 
 
-def test_a_link_in_a_shard_is_refused(tmp_path):
-    member = tarfile.TarInfo("a.jpg")
-    member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
-    (tmp_path / "a.tar").write_bytes(member.tobuf(tarfile.USTAR_FORMAT) + bytes(1024))
-    with pytest.raises(BadInput, match="where only files belong"):
-        Samples(tmp_path)
+def test_a_flipped_byte_is_found_where_checksums_are_asked_for(tmp_path):
+    write_shards(tmp_path, pairs(24))
+    _changed(tmp_path, 0, lambda data: data[:700] + bytes([data[700] ^ 1]) + data[701:])
+    found = batches_of(tmp_path, check_sums=True).at(0)
+    assert {why for _, why in found.skipped} == {"shard other checksum"}
 
 
-def test_a_sample_without_a_caption_is_refused(tmp_path):
-    with tarfile.open(tmp_path / "a.tar", "w") as tar:
-        tar.addfile(tarfile.TarInfo("k.jpg"), io.BytesIO())
-    with pytest.raises(BadInput, match=r"sample `k` has no \.txt"):
-        Samples(tmp_path)
+def test_a_caption_that_is_no_utf_8_is_skipped_with_its_reason(tmp_path):
+    samples = pairs(12)
+    write_shards(tmp_path, samples)
+    caption = samples[3][2].encode()
+    _changed(tmp_path, 0, lambda data: data.replace(caption, b"\xff" * len(caption)))
+    batches = batches_of(tmp_path)
+    told = [skipped for step in range(2) for skipped in batches.at(step).skipped]
+    assert told == [(samples[3][0], "caption is no UTF-8")]
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"bytes": 7}, r"bytes long, but index\.json promises 7 bytes"),
-        ({"samples": 5}, r"holds 3 samples, but index\.json promises 5"),
-        ({"name": "../000000.tar"}, "which is no tar beside it"),
-        ({"name": "000009.tar"}, "is missing, but"),
-        ({"name": None}, "no tar beside it"),
-        ({"bytes": "many"}, "is not an index of shards"),
-    ],
-)
-def test_an_index_that_does_not_fit_its_shards_is_refused(tmp_path, change, says):
+def test_shards_without_any_image_are_refused(tmp_path):
+    write_shards(tmp_path, [(key, b"no image", caption) for key, _, caption in pairs(6)])
+    for workers in (0, 2):
+        with pytest.raises(BadInput, match="these shards hold no images"):
+            list(batches_of(tmp_path).between(0, 1, workers))
+
+
+def test_an_index_of_hostile_names_is_refused(tmp_path):
     write_shards(tmp_path, pairs(3))
     index = json.loads((tmp_path / "index.json").read_text())
-    index["shards"][0].update(change)
+    index["shards"][0]["name"] = "../000000.tar"
     (tmp_path / "index.json").write_text(json.dumps(index))
-    with pytest.raises(BadInput, match=says):
+    with pytest.raises(BadInput, match=r"\.\./000000"):
         Samples(tmp_path)
 
 
 def test_a_folder_without_shards_is_refused(tmp_path):
-    with pytest.raises(BadInput, match="holds no tar"):
+    with pytest.raises(BadInput, match=r"tar"):
         Samples(tmp_path)
 
 
 def test_a_batch_larger_than_the_data_is_refused_with_both_numbers(shards):
     with pytest.raises(BadInput, match=r"24 samples do not fill one batch of 32: lower"):
         batches_of(shards, batch_size=32)
-
-
-def test_an_undecodable_image_is_replaced_by_the_next_sample_and_told(tmp_path):
-    samples = pairs(6)
-    samples[2] = (samples[2][0], samples[2][1][:300], samples[2][2])
-    write_shards(tmp_path, samples)
-    batches = batches_of(tmp_path)
-    found = list(batches.between(0, 2, workers=2))
-    for batch in found:
-        assert batch.undecodable == [samples[2][0]]
-        assert batch.pair_ids.count(samples[3][0]) == 2
-        assert samples[2][0] not in batch.pair_ids
-    assert all(same(batch, batches.at(batch.step)) for batch in found)
-
-
-def test_shards_without_any_image_are_refused(tmp_path):
-    write_shards(tmp_path, [(key, b"no image", caption) for key, _, caption in pairs(6)])
-    with pytest.raises(BadInput, match="these shards hold no images"):
-        list(batches_of(tmp_path).between(0, 1, workers=2))
-
-
-def _encoded(image, kind="PNG"):
-    out = io.BytesIO()
-    image.save(out, kind)
-    return out.getvalue()
-
-
-def test_a_random_square_moves_along_the_longer_side_from_end_to_end():
-    pixels = np.zeros((32, 96, 3), np.uint8)
-    pixels[:, :, 0] = np.arange(96)
-    data = _encoded(Image.fromarray(pixels))
-    assert random_square(data, 32, 0.0)[0, :, 0].tolist() == list(range(32))
-    assert random_square(data, 32, 0.9999)[0, :, 0].tolist() == list(range(64, 96))
-
-
-@pytest.mark.parametrize("size", [(32, 32), (300, 200), (20, 500), (1, 1), (33, 32)])
-@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
-def test_any_size_of_image_becomes_the_square_that_was_asked_for(size, kind):
-    data = _encoded(Image.new("RGB", size, (200, 100, 50)), kind)
-    for square in (random_square(data, 32, 0.5), centre_square(data, 32)):
-        assert square.shape == (32, 32, 3)
-        assert square.dtype == np.uint8
-        assert np.abs(square.astype(int) - [200, 100, 50]).max() <= 3
-
-
-@pytest.mark.parametrize(
-    "data", [b"", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG\r\n\x1a\n" + b"x" * 50]
-)
-def test_bytes_that_are_no_image_are_undecodable(data):
-    for square in (lambda: random_square(data, 32, 0.5), lambda: centre_square(data, 32)):
-        with pytest.raises(Undecodable):
-            square()
-
-
-def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded():
-    data = _encoded(Image.new("1", (8_000, 8_000)))
-    for square in (lambda: random_square(data, 32, 0.5), lambda: centre_square(data, 32)):
-        with pytest.raises(Undecodable, match="8000x8000"):
-            square()
-
-
-def test_normalised_pixels_of_the_mean_colour_are_zero():
-    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073]) * 255
-    image = mean.round().to(torch.uint8).expand(1, 4, 4, 3)
-    out = normalised(image, torch.device("cpu"))
-    assert out.shape == (1, 3, 4, 4)
-    assert out.abs().max() < 0.01

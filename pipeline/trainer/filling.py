@@ -1,0 +1,105 @@
+"""Filling: the rows of a batch, from the samples that stand there.
+
+The same code runs in the trainer's own process and in its workers.
+"""
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pipeline.decoding import Undecodable
+from pipeline.errors import BadInput
+from pipeline.settings import LoaderSettings
+from pipeline.trainer.index import open_index
+from pipeline.trainer.order import Order
+from pipeline.trainer.pixels import random_square
+from pipeline.trainer.reading import Reader, Unreadable
+from pipeline.trainer.ring import Shape, Slot
+from pipeline.trainer.stores import open_store
+from pipeline.trainer.tokenizer import Tokenizer
+
+_MAX_ATTEMPTS = 100
+"""Samples in a row that cannot be read; more of them are no accident."""
+
+
+class Skipped(NamedTuple):
+    """A sample that could not be learned from; another stood in its place."""
+
+    pair_id: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker must know to fill the rows of any batch."""
+
+    where: str
+    digest: str
+    """Of the index: a worker that finds other shards than the trainer must not go on."""
+    loader: LoaderSettings
+    order: Order
+    merges: list[tuple[str, str]]
+    shape: Shape
+
+    def packed(self) -> bytes:
+        return pickle.dumps(self, protocol=pickle.HIGHEST_PROTOCOL)
+
+
+class Filler:
+    """Fills rows of slots."""
+
+    def __init__(
+        self, reader: Reader, order: Order, tokenizer: Tokenizer, loader: LoaderSettings
+    ) -> None:
+        self._reader, self._order, self._tokenizer = reader, order, tokenizer
+        self._refuses = loader.damaged == "refuse"
+
+    @classmethod
+    def of(cls, job: Job) -> "Filler":
+        """With its own store, index and tokenizer. Raises BadInput where the shards are others."""
+        store = open_store(job.where, job.loader)
+        index = open_index(store, job.loader)
+        if index.digest != job.digest:
+            raise BadInput(
+                f"{job.where}: its shards were changed a moment ago: run the same command again"
+            )
+        return cls(Reader(store, index), job.order, Tokenizer(job.merges), job.loader)
+
+    def fill(self, slot: Slot, rows: Sequence[int]) -> list[Skipped]:
+        """Fill `rows` of a slot whose first four arrays say what belongs there.
+
+        Raises BadInput where a sample cannot be read and none may be skipped, or too many in a row.
+        """
+        skipped: list[Skipped] = []
+        self._reader.expect(slot.sample[rows[0] : rows[-1] + 1])
+        for row in rows:
+            skipped += self._fill(slot, row)
+        return skipped
+
+    def _fill(self, slot: Slot, row: int) -> list[Skipped]:
+        place = int(slot.epoch[row]), int(slot.position[row])
+        number, crop = int(slot.sample[row]), float(slot.crop[row])
+        side, context = slot.image_BHWC.shape[1], slot.tokens_BL.shape[1]
+        skipped: list[Skipped] = []
+        while len(skipped) < _MAX_ATTEMPTS:
+            try:
+                sample = self._reader.read(number)
+                slot.image_BHWC[row] = random_square(sample.image, side, crop)
+            except (Unreadable, Undecodable) as error:
+                skipped.append(Skipped(self._reader.key(number), error.reason))
+                if self._refuses:
+                    raise BadInput(
+                        f"sample {skipped[0].pair_id} cannot be read ({error}): mend its shard, or "
+                        'set loader.damaged = "skip"'
+                    ) from None
+                number = self._order.another(*place, len(skipped))
+                continue
+            slot.tokens_BL[row] = self._tokenizer.encode_batch([sample.caption], context)[0]
+            slot.used[row] = number
+            return skipped
+        raise BadInput(
+            f"{_MAX_ATTEMPTS} samples in a row cannot be read, the first of pair "
+            f"{skipped[0].pair_id} ({skipped[0].reason}): these shards hold no images; "
+            "`wit verify` tells what is wrong with them"
+        )
