@@ -1,0 +1,250 @@
+"""Loaders: one after the other a process of its own, over the same shards; each tells its cost.
+
+python -m benchmarks.loaders NAME SHARDS, where SHARDS is a folder with shards and MERGES. What
+comes before the first batch is not counted, nor is the end of the workers: both loaders have as
+many batches ahead when the clock stops as they had when it began.
+"""
+
+import json
+import os
+import random
+import sys
+import tarfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from benchmarks.form import high_water
+from pipeline.settings import LoaderSettings
+
+MERGES = "merges.txt.gz"
+BATCH, SIDE, CONTEXT, WORKERS, SEED = 256, 224, 77, 2, 0
+POINTS, SETTLED = 10, 6
+"""Of an epoch, at which memory is looked at, once every slot of the ring has been written to."""
+_MEAN = (0.48145466, 0.4578275, 0.40821073)
+_STD = (0.26862954, 0.26130258, 0.27577711)
+_SHARDS_SHUFFLED, _SHARDS_FIRST = 2000, 500
+_SHUFFLED, _FIRST = 5000, 1000
+"""Samples that open_clip shuffles, and how many it waits for."""
+_SCALE, _RATIO, _TRIES = (0.9, 1.0), (3 / 4, 4 / 3), 10
+"""open_clip's random crop: of the area, of width over height."""
+
+
+def tokenizer(folder: Path) -> Any:
+    from pipeline.trainer import tokenizer
+
+    return tokenizer.load(folder / MERGES)
+
+
+def tree() -> list[psutil.Process]:
+    """This process and all that it started, and that run."""
+    own = psutil.Process()
+    return [own, *own.children(recursive=True)]
+
+
+def cpu_of_tree() -> float:
+    """CPU seconds; of those that have ended, what their parents waited for."""
+    return sum(sum(process.cpu_times()[:4]) for process in tree())
+
+
+def pages_of_tree() -> int:
+    """Bytes of memory; a page that several share counts once in all."""
+    told = [Path(f"/proc/{p.pid}/smaps_rollup").read_text() for p in tree()]
+    lines = [line.split() for text in told for line in text.splitlines()]
+    return sum(int(words[1]) * 1024 for words in lines if words[0] == "Pss:")
+
+
+def tars(folder: Path) -> list[str]:
+    return [str(path) for path in sorted(folder.glob("*.tar"))]
+
+
+def jpegs(folder: Path) -> Iterator[bytes]:
+    for path in tars(folder):
+        with tarfile.open(path) as tar:
+            for member in tar:
+                file = tar.extractfile(member)
+                if member.name.endswith(".jpg") and file is not None:
+                    yield file.read()
+
+
+def decode_alone(folder: Path) -> Iterator[int]:
+    """One thread, from memory."""
+    import simplejpeg
+
+    files = list(jpegs(folder))
+    for first in range(0, len(files) - BATCH + 1, BATCH):
+        for file in files[first : first + BATCH]:
+            simplejpeg.decode_jpeg(file, "RGB")
+        yield BATCH
+
+
+def crop_and_decode(folder: Path) -> Iterator[int]:
+    """One thread, from memory, with the very function that makes our batches."""
+    from pipeline.trainer.pixels import random_square
+
+    files = list(jpegs(folder))
+    for first in range(0, len(files) - BATCH + 1, BATCH):
+        for place, file in enumerate(files[first : first + BATCH]):
+            random_square(file, SIDE, place / BATCH)
+        yield BATCH
+
+
+def ours(folder: Path) -> Iterator[int]:
+    from pipeline.trainer.samples import Batches, Samples
+
+    samples = Samples(folder, LoaderSettings(workers=WORKERS))
+    batches = Batches(samples, tokenizer(folder), BATCH, SIDE, CONTEXT, SEED)
+    with closing(batches.between(0, len(samples) // BATCH)) as stream:
+        for batch in stream:
+            yield len(batch.image_BHWC)
+
+
+def _piped(folder: Path, decoded: list[Any]) -> Iterator[int]:
+    """open_clip's pipeline, with the stages that decode."""
+    import webdataset as wds
+
+    def has_both(sample: dict[str, object]) -> bool:
+        return "txt" in sample and any(kind in sample for kind in ("jpg", "png", "jpeg", "webp"))
+
+    pipeline = wds.DataPipeline(
+        wds.SimpleShardList(tars(folder)),
+        wds.detshuffle(bufsize=_SHARDS_SHUFFLED, initial=_SHARDS_FIRST, seed=SEED),
+        wds.split_by_node,
+        wds.split_by_worker,
+        wds.tarfile_to_samples(handler=wds.warn_and_continue),
+        wds.shuffle(bufsize=_SHUFFLED, initial=_FIRST, rng=random.Random(SEED)),
+        wds.select(has_both),
+        *decoded,
+        wds.to_tuple("image", "text"),
+        wds.batched(BATCH, partial=False),
+    )
+    loader = wds.WebLoader(
+        pipeline, batch_size=None, shuffle=False, num_workers=WORKERS, persistent_workers=True
+    )
+    for images, _ in loader:
+        yield len(images)
+
+
+def open_clip_like(folder: Path) -> Iterator[int]:
+    """As open_clip_train.data.get_wds_dataset has it, with torchvision's transforms rewritten."""
+    import torch
+    import webdataset as wds
+
+    cut = tokenizer(folder)
+    mean, std = (torch.tensor(three).view(3, 1, 1) for three in (_MEAN, _STD))
+    decoded = [
+        wds.decode("pilrgb", handler=wds.warn_and_continue),
+        wds.rename(image="jpg;png;jpeg;webp", text="txt"),
+        wds.map_dict(
+            image=partial(_transformed, mean=mean, std=std),
+            text=lambda text: torch.from_numpy(cut.encode_batch([text], CONTEXT)[0]),
+        ),
+    ]
+    return _piped(folder, decoded)
+
+
+def _transformed(image: Any, mean: Any, std: Any) -> Any:
+    """RandomResizedCrop, ToTensor and Normalize."""
+    import numpy as np
+    import torch
+    from PIL import Image
+
+    box = _random_box(*image.size)
+    image = image.crop(box).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+    return tensor.to(torch.float32).div(255).sub_(mean).div_(std)
+
+
+def _random_box(width: int, height: int) -> tuple[int, int, int, int]:
+    for _ in range(_TRIES):
+        area = width * height * random.uniform(*_SCALE)
+        ratio = _RATIO[0] * (_RATIO[1] / _RATIO[0]) ** random.random()
+        across, down = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
+        if across <= width and down <= height:
+            left, top = random.randint(0, width - across), random.randint(0, height - down)
+            return left, top, left + across, top + down
+    across, down = min(width, round(height * _RATIO[1])), min(height, round(width / _RATIO[0]))
+    left, top = (width - across) // 2, (height - down) // 2
+    return left, top, left + across, top + down
+
+
+def webdataset_fast(folder: Path) -> Iterator[int]:
+    """The same package and stages, with our decoder, as bytes."""
+    import torch
+    import webdataset as wds
+
+    from pipeline.trainer.pixels import random_square
+
+    cut = tokenizer(folder)
+    decoded = [
+        wds.rename(image="jpg;png;jpeg;webp", text="txt"),
+        wds.map_dict(
+            image=lambda data: torch.from_numpy(random_square(data, SIDE, random.random())),
+            text=lambda data: torch.from_numpy(cut.encode_batch([data.decode()], CONTEXT)[0]),
+        ),
+    ]
+    return _piped(folder, decoded)
+
+
+CONTENDERS: dict[str, Callable[[Path], Iterator[int]]] = {
+    "decode_alone": decode_alone,
+    "crop_and_decode": crop_and_decode,
+    "ours": ours,
+    "webdataset_fast": webdataset_fast,
+    "open_clip_like": open_clip_like,
+}
+
+
+def cost(name: str, folder: Path) -> dict[str, Any]:
+    """Samples, CPU seconds and seconds from the first batch on, and the peak of each process."""
+    import torch
+
+    torch.set_num_threads(1)
+    samples, spent, begun = 0, 0.0, 0.0
+    stream = CONTENDERS[name](folder)
+    next(stream)
+    cpu, clock = cpu_of_tree(), time.perf_counter()
+    for count in stream:
+        samples += count
+        spent, begun = cpu_of_tree() - cpu, time.perf_counter() - clock
+    # A generator that is spent has ended its workers: they tell of themselves no more.
+    return {"samples": samples, "cpu": spent, "wall": begun, "peak": high_water(os.getpid())}
+
+
+def memory(name: str, folder: Path) -> dict[str, Any]:
+    """Bytes of the whole tree at POINTS points of an epoch."""
+    total = sum(1 for _ in jpegs(folder)) // BATCH
+    looked = {SETTLED + (total - 1 - SETTLED) * point // (POINTS - 1) for point in range(POINTS)}
+    found = []
+    for step, _ in enumerate(CONTENDERS[name](folder)):
+        if step in looked:
+            found.append(pages_of_tree())
+    return {"bytes": found}
+
+
+def start(name: str, folder: Path) -> dict[str, Any]:
+    """Seconds from the start of this process, of the interpreter too, to the first sample."""
+    if name == "with_torch":
+        from pipeline.trainer.samples import Samples
+
+        first = Samples(folder)[0]
+    else:
+        from pipeline.trainer.index import open_index
+        from pipeline.trainer.reading import Reader
+        from pipeline.trainer.stores import open_store
+
+        store = open_store(folder, LoaderSettings())
+        first = Reader(store, open_index(store, LoaderSettings())).read(0)
+        assert "torch" not in sys.modules
+    assert first.image
+    return {"seconds": time.time() - psutil.Process().create_time()}
+
+
+if __name__ == "__main__":
+    told = {"cost": cost, "memory": memory, "start": start}[sys.argv[1]]
+    print(json.dumps(told(sys.argv[2], Path(sys.argv[3]))))
