@@ -13,8 +13,8 @@ import torch
 from pipeline import evalsets
 from pipeline.errors import BadInput
 from pipeline.settings import EvalSet
-from pipeline.trainer.model import CLIP, VisionTransformer
 from pipeline.trainer.feeding import normalised
+from pipeline.trainer.model import CLIP, VisionTransformer
 from pipeline.trainer.pixels import Pixels, Undecodable, centre_square
 
 

@@ -146,7 +146,6 @@ class Reader:
         return found
 
 
-
 def _advise(file: int, begin: int, size: int) -> None:
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(file, begin, size, os.POSIX_FADV_WILLNEED)

@@ -73,9 +73,7 @@ def test_a_random_square_is_near_what_pillow_makes_of_the_same_part(width):
     data = _encoded(_photo(width, height), "JPEG")
     whole = Image.open(io.BytesIO(data)).convert("RGB")
     left = int(0.5 * (width - height + 1))
-    wanted = whole.crop((left, 0, left + height, height)).resize(
-        (64, 64), Image.Resampling.BICUBIC
-    )
+    wanted = whole.crop((left, 0, left + height, height)).resize((64, 64), Image.Resampling.BICUBIC)
     found = random_square(data, 64, 0.5)
     # A square that is shrunk while it is decoded may begin a fraction of a pixel aside.
     assert np.abs(found.astype(int) - np.asarray(wanted).astype(int)).mean() < 4
