@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-loader docs clean
+.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-loader docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -77,6 +77,9 @@ bench-search: setup java ## Near hashes, beside faiss: 64 and 256 bits, the Spar
 bench-recall: setup ## Planted copies found, and others taken for one: make bench-recall DATA=folder
 	@test -n "$(DATA)" || { echo "make bench-recall needs a folder of real photos: make bench-recall DATA=path" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.recall $(DATA)
+
+bench-index: setup ## Samples found in somebody else's tars, beside tarfile; indexes opened
+	$(BIN)/python -m benchmarks.index
 
 bench-loader: setup ## Batches, beside open_clip's pipeline and webdataset: make bench-loader [DATA=folder]
 	$(BIN)/python -m benchmarks.loader $(DATA)

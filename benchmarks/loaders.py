@@ -13,7 +13,6 @@ import tarfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -136,41 +135,47 @@ def open_clip_like(folder: Path) -> Iterator[int]:
     import webdataset as wds
 
     cut = tokenizer(folder)
-    mean, std = (torch.tensor(three).view(3, 1, 1) for three in (_MEAN, _STD))
     decoded = [
         wds.decode("pilrgb", handler=wds.warn_and_continue),
         wds.rename(image="jpg;png;jpeg;webp", text="txt"),
         wds.map_dict(
-            image=partial(_transformed, mean=mean, std=std),
+            image=_transformed,
             text=lambda text: torch.from_numpy(cut.encode_batch([text], CONTEXT)[0]),
         ),
     ]
     return _piped(folder, decoded)
 
 
-def _transformed(image: Any, mean: Any, std: Any) -> Any:
-    """RandomResizedCrop, ToTensor and Normalize."""
+def _transformed(image: Any) -> Any:
+    """RandomResizedCrop, conversion to RGB, ToTensor and Normalize, with the same calls."""
     import numpy as np
     import torch
     from PIL import Image
 
-    box = _random_box(*image.size)
-    image = image.crop(box).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    left, top, across, down = _random_box(*image.size)
+    image = image.crop((left, top, left + across, top + down))
+    image = image.resize((SIDE, SIDE), Image.Resampling.BICUBIC).convert("RGB")
     tensor = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
-    return tensor.to(torch.float32).div(255).sub_(mean).div_(std)
+    tensor = tensor.to(torch.float32).div(255).clone()
+    mean, std = (torch.as_tensor(three).view(-1, 1, 1) for three in (_MEAN, _STD))
+    return tensor.sub_(mean).div_(std)
 
 
 def _random_box(width: int, height: int) -> tuple[int, int, int, int]:
+    """Left, top, width and height, drawn as torchvision draws them: by torch, one by one."""
+    import torch
+
+    low, high = torch.log(torch.tensor(_RATIO))
     for _ in range(_TRIES):
-        area = width * height * random.uniform(*_SCALE)
-        ratio = _RATIO[0] * (_RATIO[1] / _RATIO[0]) ** random.random()
+        area = width * height * torch.empty(1).uniform_(*_SCALE).item()
+        ratio = torch.exp(torch.empty(1).uniform_(low.item(), high.item())).item()
         across, down = round((area * ratio) ** 0.5), round((area / ratio) ** 0.5)
-        if across <= width and down <= height:
-            left, top = random.randint(0, width - across), random.randint(0, height - down)
-            return left, top, left + across, top + down
+        if 0 < across <= width and 0 < down <= height:
+            top = int(torch.randint(0, height - down + 1, (1,)).item())
+            left = int(torch.randint(0, width - across + 1, (1,)).item())
+            return left, top, across, down
     across, down = min(width, round(height * _RATIO[1])), min(height, round(width / _RATIO[0]))
-    left, top = (width - across) // 2, (height - down) // 2
-    return left, top, left + across, top + down
+    return (width - across) // 2, (height - down) // 2, across, down
 
 
 def webdataset_fast(folder: Path) -> Iterator[int]:
@@ -242,7 +247,8 @@ def start(name: str, folder: Path) -> dict[str, Any]:
         first = Reader(store, open_index(store, LoaderSettings())).read(0)
         assert "torch" not in sys.modules
     assert first.image
-    return {"seconds": time.time() - psutil.Process().create_time()}
+    seconds = time.time() - psutil.Process().create_time()
+    return {"seconds": seconds, "cpu": cpu_of_tree()}
 
 
 if __name__ == "__main__":

@@ -173,6 +173,31 @@ def follow(
 
 
 @app.command()
+def verify(
+    folder: Annotated[
+        Path | None, typer.Argument(help="A folder of shards, made by wit or by others.")
+    ] = None,
+    run: Annotated[Path | None, typer.Option("--run", help="Instead: the run directory.")] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", min=1, help="Processes; one a core if not given.")
+    ] = None,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Checksums and structure: no image is decoded.")
+    ] = False,
+    report: Annotated[
+        Path | None, typer.Option("--report", help="Write all findings to this file, as JSON.")
+    ] = None,
+) -> None:
+    """Check shards to the last byte; exit code 1 when anything is wrong with them."""
+    if (folder is None) == (run is None):
+        raise BadInput("name what is verified: a folder of shards, or --run RUN")
+    from jobs.verify import main as check
+
+    if not check(folder, run, workers, report, quick=quick):
+        raise typer.Exit(1)
+
+
+@app.command()
 def report(run: RunDir) -> None:
     """Write report.html again."""
     walk.report(Run.open(run, None, []))

@@ -11,11 +11,12 @@ import numpy.typing as npt
 import torch
 
 from pipeline import evalsets
+from pipeline.decoding import Undecodable
 from pipeline.errors import BadInput
 from pipeline.settings import EvalSet
 from pipeline.trainer.feeding import normalised
 from pipeline.trainer.model import CLIP, VisionTransformer
-from pipeline.trainer.pixels import Pixels, Undecodable, centre_square
+from pipeline.trainer.pixels import Pixels, centre_square
 
 
 @dataclass

@@ -171,9 +171,10 @@ class Cache:
                 except FileNotFoundError:
                     continue
                 path = Path(entry.path)
+                is_part = entry.name.startswith(".") and entry.name.endswith(".part")
                 if not entry.name.startswith("."):
                     kept.append((told.st_mtime_ns, told.st_size, path))
-                elif told.st_ino != ours and not _removed_dead(path):
+                elif is_part and told.st_ino != ours and not _removed_dead(path):
                     parts.append((told.st_mtime_ns, told.st_size, path))
         return sorted(kept), parts
 

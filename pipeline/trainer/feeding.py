@@ -39,7 +39,7 @@ def fed(batches: "Iterable[Batch]", device: torch.device) -> Iterator["Batch"]:
     if device.type != "cuda":
         yield from batches
         return
-    stream = torch.cuda.Stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     copying: deque[tuple[torch.cuda.Event, Tensor]] = deque()
 
     def copied(batch: "Batch") -> tuple["Batch", torch.cuda.Event]:
@@ -56,7 +56,7 @@ def fed(batches: "Iterable[Batch]", device: torch.device) -> Iterator["Batch"]:
         del batch
         if now is not None:
             yield _arrived(*now, device)
-        while copying and copying[0][0].query():
+        while copying and copying[0][0].query():  # type: ignore[no-untyped-call]
             copying.popleft()
     if coming is not None:
         yield _arrived(*coming, device)
@@ -74,7 +74,7 @@ def _arrived(batch: "Batch", event: torch.cuda.Event, device: torch.device) -> "
 @contextmanager
 def pinned(memory: mmap.mmap) -> Iterator[None]:
     """CUDA reads `memory` without a copy of its own while this lasts."""
-    runtime = torch.cuda.cudart()
+    runtime = torch.cuda.cudart()  # type: ignore[no-untyped-call]
     whole = np.frombuffer(memory, np.uint8)
     code = int(runtime.cudaHostRegister(whole.ctypes.data, whole.nbytes, 0))
     if code:

@@ -19,6 +19,10 @@ T = TypeVar("T")
 
 _BLOCK = 1 << 23
 """Bytes read at a time; fsspec asks for twice as many in one request."""
+_STREAM = 0
+"""Asks fsspec's http for the whole file at once."""
+_LOOK_SECONDS = 0.5
+"""Between two looks at whether a thread that says nothing is still to be waited for."""
 _DAMAGED_TRIES = 3
 _DENIED = (401, 403)
 _GONE = (404, 410)
@@ -83,9 +87,11 @@ class Task(Generic[T]):
         """The work goes on."""
         self._moved = time.monotonic()
 
-    def result(self, name: str, silence: float) -> T:
+    def result(self, name: str, silence: float, closing: threading.Event) -> T:
         """What the work gives; Unavailable when it was not heard of for so many seconds."""
-        while not self._done.wait(min(1.0, silence)):
+        while not self._done.wait(min(_LOOK_SECONDS, silence)):
+            if closing.is_set():
+                raise GivenUp
             if time.monotonic() - self._moved > silence:
                 raise Unavailable(name, "cannot be fetched", f"nothing came for {silence:.0f} s")
         if self._error is not None:
@@ -108,7 +114,8 @@ class Folder:
     """A folder that fsspec reads; safe to use from several threads."""
 
     def __init__(self, where: str, patience: Patience, closing: threading.Event) -> None:
-        self.shown = without_login(where)
+        self.shown = without_login(where).rstrip("/")
+        self._block = _BLOCK
         self._patience, self._closing = patience, closing
         try:
             # An instance of another process or thread may hold a connection that is not ours.
@@ -144,7 +151,7 @@ class Folder:
 
         def read() -> bytes:
             self._files.invalidate_cache()
-            with self._files.open(self._path(name), "rb") as file:
+            with self._open(name) as file:
                 blocks, left = [], most + 1
                 while left and (block := file.read(min(_BLOCK, left))):
                     blocks.append(block)
@@ -166,9 +173,12 @@ class Folder:
         def copied() -> None:
             self._files.invalidate_cache()
             digest, length = hashlib.sha256(), 0
-            with self._files.open(self._path(name), "rb", block_size=_BLOCK) as file:
-                told = getattr(file, "size", None) if size is None else size
-                target.restart(told if isinstance(told, int) else None)
+            if size is not None:
+                target.restart(size)  # before a connection is open: there may be no room yet
+            with self._open(name) as file:
+                if size is None:
+                    told = getattr(file, "size", None)
+                    target.restart(told if isinstance(told, int) else None)
                 while True:
                     most = _BLOCK if size is None else min(_BLOCK, size - length + 1)
                     block = file.read(most)
@@ -187,6 +197,9 @@ class Folder:
                 raise _Damaged("other checksum", f"{digest.hexdigest()}, not {sha256}")
 
         self._tried(name, copied, began)
+
+    def _open(self, name: str) -> Any:
+        return self._files.open(self._path(name), "rb", block_size=self._block)
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
@@ -215,6 +228,12 @@ class Folder:
                 damaged += 1
                 last = Unavailable(name, error.reason, error.detail)
                 is_final = damaged >= _DAMAGED_TRIES
+            except ValueError as error:
+                if self._block:
+                    # So fsspec tells of a server that cannot answer with a part of a file.
+                    self._block = _STREAM
+                    continue
+                last, is_final = self._judged(name, error)
             except Exception as error:  # noqa: BLE001 - each of fsspec's systems has its own
                 last, is_final = self._judged(name, error)
             if is_final or time.monotonic() + pause > until:

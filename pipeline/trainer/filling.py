@@ -85,7 +85,7 @@ class Filler:
         while len(skipped) < _MAX_ATTEMPTS:
             try:
                 sample = self._reader.read(number)
-                slot.image_BHWC[row] = random_square(sample.image, side, crop)
+                random_square(sample.image, side, crop, slot.image_BHWC[row])
             except (Unreadable, Undecodable) as error:
                 skipped.append(Skipped(self._reader.key(number), error.reason))
                 if self._refuses:

@@ -16,6 +16,8 @@ from pipeline.trainer.stores import Store, Unavailable
 from pipeline.trainer.walked import Walked, is_harmless, walk
 
 _OPENINGS = 16
+_LEAST_BYTES = 1024
+"""Of a sample: the headers of its image and its caption."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,11 @@ class Shard:
     """So many numbers it has in the corpus, whatever can be read of it."""
     bytes: int
     sha256: str | None = None
+
+
+def is_likely(samples: int, tar_bytes: int) -> bool:
+    """Whether so many samples fit in a tar of this length."""
+    return 0 <= samples * _LEAST_BYTES <= tar_bytes < 1 << 60
 
 
 def places_of(store: Store, shard: Shard, tell: Callable[[str], None], *, refuse: bool) -> Places:
@@ -50,9 +57,10 @@ def places_of(store: Store, shard: Shard, tell: Callable[[str], None], *, refuse
 
 def _read(path: Path, tar_bytes: int) -> Places | None:
     try:
-        return places.read(path, tar_bytes)
+        found = places.read(path, tar_bytes)
     except (FileNotFoundError, Unfit):
         return None
+    return found if is_likely(len(found), tar_bytes) else None
 
 
 def _copied(store: Store, note: Path, shard: Shard) -> Places | None:
@@ -110,7 +118,8 @@ def _refusal(store: Store, shard: Shard) -> BadInput:
 
 def unwritten(folder: Path, error: OSError) -> BadInput:
     """The error of notes that cannot be written."""
+    why = error.strerror or str(error)
     return BadInput(
-        f"{folder} cannot keep where samples lie ({error.strerror}): make room in it, or write "
-        "access, or name another folder with loader.cache"
+        f"{folder} cannot keep where samples lie ({why}): make room in it, or write access, or "
+        "name another folder with loader.cache"
     )

@@ -15,15 +15,13 @@ import msgspec
 
 from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings
-from pipeline.trainer.found import Shard, places_of, unwritten
+from pipeline.trainer.found import Shard, is_likely, places_of, unwritten
 from pipeline.trainer.stores import Store, Unavailable, is_plain
 from pipeline.trainer.walked import is_harmless
 
 INDEX, _SUMMARY = "index.json", "_index.json"
 _VERSION = 1
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_LEAST_BYTES = 1024
-"""Of a sample: the headers of its image and its caption."""
 _MAX_THREADS = 16
 _EMPTY = "a shard without samples"
 
@@ -76,7 +74,7 @@ def listed(store: Store, tell: Callable[[str], None] | None) -> list[Shard] | No
             raise _no_index(store, f"it names `{shard.name[:80]}`, which is no tar beside it")
         if names[shard.name] > 1:
             raise _no_index(store, f"it names {shard.name} twice")
-        if not _is_likely(shard.samples, shard.bytes):
+        if not is_likely(shard.samples, shard.bytes):
             counts = f"{shard.samples:,} samples in {shard.bytes:,} bytes"
             raise _no_index(store, f"{shard.name} cannot hold {counts}")
         if shard.sha256 is not None and not _SHA256.fullmatch(shard.sha256):
@@ -95,10 +93,6 @@ def _no_index(store: Store, why: str) -> BadInput:
 
 def _is_harmed(entry: _Walked) -> bool:
     return not all(map(is_harmless, entry.lost))
-
-
-def _is_likely(samples: int, size: int) -> bool:
-    return 0 <= samples * _LEAST_BYTES <= size < 1 << 60
 
 
 def foreign(
@@ -195,7 +189,7 @@ def _noted(store: Store) -> list[_Walked]:
         return []
     if told.version != _VERSION:
         return []
-    return [entry for entry in told.shards if _is_likely(entry.samples, entry.bytes)]
+    return [entry for entry in told.shards if is_likely(entry.samples, entry.bytes)]
 
 
 def _note(store: Store, entries: Iterable[_Walked]) -> None:

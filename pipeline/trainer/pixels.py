@@ -5,44 +5,39 @@ Knows no torch: the processes that decode do not wait for it.
 
 import io
 
-import cv2
 import numpy as np
 import numpy.typing as npt
-import simplejpeg
 from PIL import Image
 
-from pipeline import decoding, jpeg_head
+from pipeline import decoding, jpeg_head, jpeg_pixels
 from pipeline.decoding import Undecodable
+from pipeline.kernels import Bytes
+from pipeline.shrink import CHANNELS, shrink
 
 Pixels = npt.NDArray[np.uint8]
-
-# Images are already decoded side by side; more threads within one would only wait for each other.
-cv2.setNumThreads(1)
-
-_FAST = 2
-"""The least shrinking that a decoder does faster than we do afterwards: between 1 and 2 libjpeg's
-transforms have no SIMD (measured: docs/performance.md)."""
-_SMOOTH = 1.5
-"""Where shrinking further needs every pixel: OpenCV's cubic looks at four in a row."""
 
 _BOMBS = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 """Pillow's own limit; whether it warns or fails is the process's choice."""
 
 
-def random_square(data: bytes, side: int, draw: float) -> Pixels:
+def random_square(data: bytes, side: int, draw: float, out: Pixels | None = None) -> Pixels:
     """HWC: a square as large as the image allows, at `draw` in [0, 1) along the longer side.
 
-    Raises Undecodable, with its reason.
+    It is resized as Pillow's antialiased bicubic does it, within a level, and written into `out`
+    where that is given. Raises Undecodable, with its reason.
     """
-    image = _decoded(data, side)
-    height, width = image.shape[:2]
+    pixels, (height, width) = _decoded(data, side)
     edge = min(height, width)
-    top, left = int(draw * (height - edge + 1)), int(draw * (width - edge + 1))
-    square = image[top : top + edge, left : left + edge]
+    # Of a picture decoded at a scale the last row and column may be a part of a pixel.
+    spare_rows, spare_columns = int(height - edge), int(width - edge)
+    top, left = int(draw * (spare_rows + 1)), int(draw * (spare_columns + 1))
     if edge == side:
-        return np.ascontiguousarray(square)
-    how = cv2.INTER_AREA if edge > side * _SMOOTH else cv2.INTER_CUBIC
-    return cv2.resize(square, (side, side), interpolation=how).astype(np.uint8, copy=False)
+        square = pixels[top : top + side, left : left + side, :3]
+        if out is None:
+            return np.ascontiguousarray(square)
+        out[:] = square
+        return out
+    return shrink(pixels, (edge, edge), (side, side), (top, left), out)
 
 
 def centre_square(data: bytes, side: int) -> Pixels:
@@ -59,22 +54,30 @@ def centre_square(data: bytes, side: int) -> Pixels:
     return np.asarray(image.crop((left, top, left + side, top + side)))
 
 
-def _decoded(data: bytes, side: int) -> Pixels:
-    """Upright RGB, already shrunk where that is fast, with no side shorter than `side` by it."""
+def _decoded(data: bytes, side: int) -> tuple[Bytes, tuple[float, float]]:
+    """Upright RGB and a fourth channel, already shrunk where that is fast; and how many rows and
+    columns of it are the picture. It lasts until this thread decodes the next one."""
     head = jpeg_head.head(data)
     if head is None or head.size is None:
-        return np.asarray(decoding.decoded(data))
+        return _rgbx(decoding.decoded(data))
     if head.size[0] * head.size[1] > decoding.MAX_PIXELS:
         raise Undecodable("too many pixels", f"{head.size[1]}x{head.size[0]}")
     try:
-        image: Pixels = simplejpeg.decode_jpeg(
-            data, "RGB", min_height=side, min_width=side, min_factor=_FAST
-        )
+        pixels, extent = jpeg_pixels.decode(data, head.size, (side, side))
     except ValueError:
         # libjpeg-turbo has doubts about it; what Pillow reads none the less is an image.
-        return np.asarray(decoding.decoded(data))
+        return _rgbx(decoding.decoded(data))
     how = decoding.orientation(head.exif) if head.exif else 1
-    return image if how == 1 else decoding.turned(image, how)
+    if how == 1:
+        return pixels, extent
+    upright = np.ascontiguousarray(decoding.turned(pixels, how))
+    # A part of a pixel is now at another edge: so little that it counts as none.
+    return upright, upright.shape[:2]
+
+
+def _rgbx(image: Image.Image) -> tuple[Bytes, tuple[float, float]]:
+    pixels = np.frombuffer(image.tobytes("raw", "RGBX"), np.uint8)
+    return pixels.reshape(image.height, image.width, CHANNELS), (image.height, image.width)
 
 
 def _opened(data: bytes) -> Image.Image:

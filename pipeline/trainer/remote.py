@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -69,10 +70,10 @@ class RemoteStore:
                 return found
             self._raise_if_failed(wanted)
             with self._lock:
-                task = self._running.get(wanted) or self._start(wanted)
+                task = self._running.get(wanted) or self._start(wanted, wanted_now=True)
                 task.wanted_now = True
             try:
-                return task.result(name, self._patience.silence)
+                return task.result(name, self._patience.silence, self._closing)
             except GivenUp:
                 continue  # it was fetched ahead and had no room; now it waits for room
         raise _closed(name)
@@ -106,7 +107,8 @@ class RemoteStore:
         if self._closing.is_set():
             raise _closed(name)
         try:
-            return Task[T](lambda _: ask(), "ask").start().result(name, self._patience.silence)
+            task = Task[T](lambda _: ask(), f"ask {name}").start()
+            return task.result(name, self._patience.silence, self._closing)
         except GivenUp:
             raise _closed(name) from None
 
@@ -119,9 +121,10 @@ class RemoteStore:
                 raise Unavailable(error.name, error.reason, error.detail)
             del self._failed[wanted]
 
-    def _start(self, wanted: Wanted) -> Task[Path]:
-        task = Task[Path](lambda task: self._fetched(wanted, task), f"fetch {wanted[0]}").start()
-        self._running[wanted] = task
+    def _start(self, wanted: Wanted, *, wanted_now: bool) -> Task[Path]:
+        task = Task[Path](lambda task: self._fetched(wanted, task), f"fetch {wanted[0]}")
+        task.wanted_now = wanted_now
+        self._running[wanted] = task.start()
         return task
 
     def _go_on(self) -> None:
@@ -130,7 +133,8 @@ class RemoteStore:
             while self._wanted and len(self._running) < self._loader.fetches:
                 wanted = self._wanted.popleft()
                 if wanted not in self._running and wanted not in self._failed:
-                    self._start(wanted)
+                    with suppress(RuntimeError):  # no more threads: it is fetched when needed
+                        self._start(wanted, wanted_now=False)
 
     def _fetched(self, wanted: Wanted, task: Task[Path]) -> Path:
         name, size, sha256 = wanted
@@ -142,7 +146,8 @@ class RemoteStore:
 
         try:
             path = self._cache.make(_cached(wanted), size, fill, waiter)
-            self._longest = max(self._longest, path.stat().st_size)
+            with suppress(FileNotFoundError):  # evicted at this moment: see `opened`
+                self._longest = max(self._longest, path.stat().st_size)
             return path
         except Unavailable as error:
             with self._lock:

@@ -7,15 +7,20 @@ and a count. Only headers are read, and the JSON of samples without a txt.
 import os
 from collections import Counter
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from pipeline.captions import of_sample, suffix_of
 from pipeline.errors import BadInput
 from pipeline.keyed import IMAGES, MAX_MEMBERS, MAX_TEXT_BYTES, Part, chosen, keyed
 from pipeline.members import Damage, members
 from pipeline.schemas import PLACES
+
+if TYPE_CHECKING:
+    from pipeline.trainer import headers
 
 DAMAGED = "a damaged place in the archive"
 _NO_IMAGE = "a sample without an image"
@@ -29,6 +34,8 @@ _TOO_MANY = f"a member behind {MAX_MEMBERS:,} of its sample"
 _HARMLESS = (_MORE_IMAGES, _NO_KEY, _REFUSED)
 """Where these are all that is wrong, nothing that should be learned from is missing."""
 _MAX_TROUBLES = 100
+_MAX_KEY_BYTES = 2**31 - 1
+"""Of all keys of a tar that Arrow holds in one column."""
 _GZIP = b"\x1f\x8b"
 
 
@@ -62,12 +69,24 @@ def walk(path: Path) -> Walked:
     Raises BadInput where it is packed, for then no sample can be read alone; OSError where there
     is no file.
     """
+    # It brings a compiler, for which processes that only read samples shall not wait.
+    from pipeline.trainer import headers
+
     with path.open("rb") as file:
         if file.read(2) == _GZIP:
             raise BadInput(
                 f"{path} is packed in gzip, in which no sample can be read alone: "
                 "unpack the shards with `gunzip`, and name them .tar"
             )
+        tar_bytes = os.fstat(file.fileno()).st_size
+        plain = headers.samples_of(file.fileno(), tar_bytes)
+        walked = None if plain is None else _placed(plain, file.fileno(), tar_bytes)
+    return walked or walk_carefully(path)
+
+
+def walk_carefully(path: Path) -> Walked:
+    """The same, member by member, whatever the tar is like."""
+    with path.open("rb") as file:
         tar_bytes = os.fstat(file.fileno()).st_size
         gathered = _Gathered(file.fileno())
         for found in keyed(members(path, lambda _: False)):
@@ -82,6 +101,51 @@ def walk(path: Path) -> Walked:
         gathered.end_sample()
     rows = pa.Table.from_pydict(gathered.columns, PLACES)
     return Walked(rows, tar_bytes, dict(gathered.lost), gathered.troubles)
+
+
+def _placed(plain: "headers.Samples", file: int, tar_bytes: int) -> Walked | None:
+    """The samples of a tar without oddities; None where a key comes twice."""
+    from pipeline.trainer import headers
+
+    columns = plain.columns
+    if len(plain.keys) > _MAX_KEY_BYTES:
+        return None
+    ends = np.append(columns[:, headers.AT_KEY], len(plain.keys)).astype(np.int32)
+    buffers = (pa.py_buffer(ends), pa.py_buffer(plain.keys))
+    keys = pa.StringArray.from_buffers(len(columns), *buffers)
+    if pc.count_distinct(keys).as_py() != len(keys):
+        return None
+    image, images = columns[:, headers.IMAGE], columns[:, headers.N_IMAGES]
+    text, described = columns[:, headers.TEXT], columns[:, headers.JSON]
+    in_json = (image >= 0) & (text < 0) & (described >= 0)
+    for sample in np.flatnonzero(in_json):
+        begin, size = columns[sample, [headers.JSON, headers.JSON_BYTES]].tolist()
+        in_json[sample] = of_sample(None, os.pread(file, size, begin)) is not None
+    has_caption = in_json | (columns[:, headers.TEXT_BYTES] * (text >= 0) > 0)
+    is_kept = (image >= 0) & has_caption
+    made = {
+        "image": image,
+        "image_bytes": columns[:, headers.IMAGE_BYTES],
+        "caption": np.where(in_json, described, text),
+        "caption_bytes": np.where(
+            in_json, columns[:, headers.JSON_BYTES], columns[:, headers.TEXT_BYTES]
+        ),
+        "in_json": in_json,
+    }
+    rows = pa.Table.from_arrays([keys, *made.values()], PLACES.names)
+    troubles = []
+    for sample in np.flatnonzero(~is_kept)[:_MAX_TROUBLES].tolist():
+        what = "image" if image[sample] < 0 else "caption"
+        told = f"sample `{keys[sample].as_py()[:99]}` has no {what}"
+        troubles.append(Trouble(int(columns[sample, headers.AT]), told))
+    lost = {
+        _NO_IMAGE: int((image < 0).sum()),
+        _NO_CAPTION: int(((image >= 0) & ~has_caption).sum()),
+        _MORE_IMAGES: int(np.maximum(images - 1, 0).sum()),
+        _NO_KEY: plain.keyless,
+    }
+    lost = {reason: count for reason, count in lost.items() if count}
+    return Walked(rows.filter(pa.array(is_kept)).cast(PLACES), tar_bytes, lost, troubles)
 
 
 class _Gathered:

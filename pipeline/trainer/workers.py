@@ -21,7 +21,7 @@ from pipeline.trainer.ring import Ring
 from pipeline.trainer.worker import DONE, FAILED, SKIPPED, TASK
 
 _LOOK_SECONDS = 0.5
-"""How often it is seen whether all workers live, while none has anything to say."""
+"""How often it is seen whether all workers live."""
 _END_SECONDS = 10.0
 _READ_BYTES = 1 << 16
 _MAX_ROWS = 64
@@ -48,6 +48,7 @@ class Workers:
         self._skipped: dict[int, list[tuple[int, Skipped]]] = {}
         self._unsent: deque[bytes] = deque()
         self._unread = b""
+        self._looked = time.monotonic()
         self._said: list[IO[bytes]] = []
         self._processes: list[subprocess.Popen[bytes]] = []
         tasks, self._tasks = os.pipe()
@@ -76,15 +77,11 @@ class Workers:
         said = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
         self._said.append(said)
         command = [sys.executable, "-m", "pipeline.trainer.worker", *map(str, files)]
-        self._processes.append(
-            subprocess.Popen(
-                command,
-                pass_fds=files,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stderr=said,
-            )
+        nothing = subprocess.DEVNULL
+        process = subprocess.Popen(  # noqa: S603 - ourselves
+            command, pass_fds=files, env=environment, stdin=nothing, stderr=said
         )
+        self._processes.append(process)
 
     def ask(self, slot: int) -> None:
         """Have every row of `slot` filled."""
@@ -103,7 +100,9 @@ class Workers:
         while self._filled[slot] < self._size:
             self._send()
             ready, _, _ = select.select([self._done], [], [], _LOOK_SECONDS)
-            if not ready or not self._hear():
+            # The others may go on for long without the one that has ended.
+            is_time = time.monotonic() - self._looked > _LOOK_SECONDS
+            if not ready or not self._hear() or is_time:
                 self._look()
         found = sorted(self._skipped.pop(slot), key=lambda each: each[0])
         return [skipped for _, skipped in found]
@@ -145,6 +144,7 @@ class Workers:
 
     def _look(self) -> None:
         """Raises WorkerDied, or what it said, when a worker has ended."""
+        self._looked = time.monotonic()
         for process, said in zip(self._processes, self._said, strict=True):
             if process.poll() is not None:
                 while self._hear():

@@ -25,13 +25,18 @@ def main(shards: str, *numbers: str) -> None:
     with closing(batches.between(first, last, workers)) as stream:
         for batch in stream:
             if batch.step == first:
-                print("workers", *[child.pid for child in psutil.Process().children()], flush=True)
+                _tell("workers", *[child.pid for child in psutil.Process().children()])
             rows = zip(batch.pair_ids, batch.image_BHWC, batch.tokens_BL.tolist(), strict=True)
             for row, (pair_id, image, tokens) in enumerate(rows):
                 text = tokens[: tokens.index(tokenizer.end) + 1]
                 content = pair_id.encode() + image.numpy().tobytes() + repr(text).encode()
                 digest = hashlib.sha256(content).hexdigest()
-                print(batch.step, rank * batches.rows + row, digest, flush=True)
+                _tell(batch.step, rank * batches.rows + row, digest)
+
+
+def _tell(*words: object) -> None:
+    sys.stdout.write(" ".join(map(str, words)) + "\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -4,20 +4,25 @@ import gzip
 import hashlib
 import io
 import json
+import resource
+import subprocess
+import sys
 import tarfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.errors import BadInput
-from pipeline.places import beside, read
+from pipeline.places import beside, read, write
+from pipeline.schemas import PLACES
 from pipeline.settings import LoaderSettings
 from pipeline.trainer.index import Index, open_index
 from pipeline.trainer.stores import Unavailable, open_store
-from pipeline.trainer.walked import walk
 
 _SKIP, _REFUSE = LoaderSettings(damaged="skip"), LoaderSettings(damaged="refuse")
 _Files = list[tuple[str, bytes]]
@@ -39,9 +44,9 @@ class _Folder:
         return self._store.local(name, size, sha256)
 
 
-def _tar(files: _Files, form: int = tarfile.USTAR_FORMAT) -> bytes:
+def _tar(files: _Files) -> bytes:
     stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
         for name, data in files:
             info = tarfile.TarInfo(name)
             info.size = len(data)
@@ -84,13 +89,6 @@ def _images(index: Index, folder: Path) -> list[bytes]:
     return found
 
 
-def _lost(folder: Path, files: _Files, form: int = tarfile.USTAR_FORMAT) -> tuple[list, dict]:
-    path = folder / "a.tar"
-    path.write_bytes(_tar(files, form))
-    walked = walk(path)
-    return walked.rows.column("key").to_pylist(), walked.lost
-
-
 @pytest.mark.parametrize("index", [True, False])
 def test_every_sample_has_a_number_by_which_its_image_is_found(tmp_path: Path, index: bool) -> None:
     folder = _corpus(tmp_path, [3, 0, 1, 5], index=index)
@@ -117,6 +115,11 @@ def test_with_an_index_no_shard_is_looked_at_before_it_is_needed(tmp_path: Path)
     assert again.asked == []
 
 
+def test_who_only_reads_samples_waits_for_no_compiler() -> None:
+    told = "import sys, pipeline.trainer.index; print('numba' in sys.modules)"
+    assert subprocess.check_output([sys.executable, "-c", told]) == b"False\n"
+
+
 def test_a_shard_that_is_gone_or_longer_keeps_its_numbers_and_is_told_when_read(
     tmp_path: Path,
 ) -> None:
@@ -132,74 +135,6 @@ def test_a_shard_that_is_gone_or_longer_keeps_its_numbers_and_is_told_when_read(
             after.places(shard)
         assert told.value.reason == reason
     assert len(after.places(2)) == 4
-
-
-@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
-def test_what_cannot_be_learned_from_is_lost_by_its_reason(tmp_path: Path, form: int) -> None:
-    files = [
-        *_pairs(["../../up", "0", "/root"]),
-        ("1.txt", b"no image"),
-        ("2.jpg", b"no caption"),
-        ("3.jpg", b"an empty one"),
-        ("3.txt", b""),
-        *_pairs(["4"]),
-        ("4.txt", b"another"),
-        *_pairs(["0", "5"]),
-        ("5.right.png", b"another image"),
-        ("readme", b"no key"),
-        ("6.jpg", b"what is told is no caption"),
-        ("6.json", b'{"caption": 7}'),
-        ("7.left.jpg", b"the second choice"),
-        ("7.webp", b"the first"),
-        ("7.json", b'{"caption": "told"}'),
-    ]
-    keys, lost = _lost(tmp_path, files, form)
-    assert keys == ["../../up", "0", "/root", "4", "5", "7"]
-    assert lost == {
-        "a sample without an image": 1,
-        "a sample without a caption": 3,
-        "a member twice": 1,
-        "a key twice": 1,
-        "an image beside the first of its sample": 2,
-        "a member without a key": 1,
-    }
-    row = walk(tmp_path / "a.tar").rows.to_pylist()[-1]
-    raw = (tmp_path / "a.tar").read_bytes()
-    assert raw[row["image"] :][: row["image_bytes"]] == b"the first"
-    assert raw[row["caption"] :][: row["caption_bytes"]] == b'{"caption": "told"}'
-    assert row["in_json"]
-
-
-def test_of_a_key_that_comes_twice_the_first_sample_stays(tmp_path: Path) -> None:
-    path = tmp_path / "a.tar"
-    path.write_bytes(_tar([("0.jpg", b"first"), ("0.txt", b"a"), *_pairs(["1", "0"])]))
-    row = walk(path).rows.to_pylist()[0]
-    assert path.read_bytes()[row["image"] :][: row["image_bytes"]] == b"first"
-
-
-def test_links_and_names_that_are_no_text_harm_nothing(tmp_path: Path) -> None:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.GNU_FORMAT) as tar:
-        for name, kind in (("0.jpg", tarfile.SYMTYPE), ("d", tarfile.DIRTYPE)):
-            info = tarfile.TarInfo(name)
-            info.type, info.linkname = kind, "/etc/passwd"
-            tar.addfile(info)
-    odd = _tar(_pairs(["xx"])).replace(b"xx.", b"\xff\xfe.")
-    path = tmp_path / "a.tar"
-    path.write_bytes(stream.getvalue().rstrip(b"\0").ljust(1024, b"\0") + _sound(odd))
-    walked = walk(path)
-    assert walked.rows.column("key").to_pylist() == ["\\xff\\xfe"]
-    assert walked.lost == {"a member that cannot be read: link": 1}
-
-
-def _sound(raw: bytes) -> bytes:
-    """`raw` with the checksums of its headers made right."""
-    out = bytearray(raw)
-    for at in range(0, len(raw), 512):
-        if raw[at + 257 : at + 262] == b"ustar":
-            out[at + 148 : at + 156] = b" " * 8
-            out[at + 148 : at + 156] = b"%06o\0 " % sum(out[at : at + 512])
-    return bytes(out)
 
 
 def test_behind_damage_the_samples_are_found_and_the_numbers_stay(tmp_path: Path) -> None:
@@ -307,6 +242,56 @@ def test_notes_that_are_damaged_or_lie_are_made_anew(tmp_path: Path) -> None:
         index = open_index(_Folder(folder), _SKIP)
         assert index.digest == whole.digest
         assert _images(index, folder) == images
+
+
+def test_many_may_look_through_the_same_shards_at_once(tmp_path: Path) -> None:
+    folder = _corpus(tmp_path, [3, 2, 4, 1], index=False)
+    with ThreadPoolExecutor(6) as pool:
+        opened = list(pool.map(lambda _: open_index(_Folder(folder), _SKIP).digest, range(6)))
+    assert len(set(opened)) == 1
+    notes = {"_index.json", *(f"{number}.places" for number in range(4))}
+    assert {path.name for path in folder.iterdir()} - notes == {f"{n}.tar" for n in range(4)}
+
+
+def test_a_disk_that_is_full_is_told_with_the_way_out(tmp_path: Path) -> None:
+    folder = _corpus(tmp_path, [3], index=False)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
+    try:
+        with pytest.raises(BadInput, match=r"cannot keep where samples lie .*make room"):
+            open_index(_Folder(folder), _SKIP)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert {path.name for path in folder.iterdir()} == {"0.tar"}
+    assert len(open_index(_Folder(folder), _SKIP)) == 3
+
+
+def test_a_shard_of_others_that_cannot_be_fetched_is_left_out_or_refused(tmp_path: Path) -> None:
+    folder = _corpus(tmp_path, [3, 2], index=False)
+
+    class _Holed(_Folder):
+        def local(self, name: str, size: int | None = None, sha256: str | None = None) -> Path:
+            if name == "0.tar":
+                raise Unavailable(name, "cannot be fetched")
+            return super().local(name, size, sha256)
+
+    with pytest.raises(BadInput, match=r"0\.tar cannot be had \(cannot be fetched\)"):
+        open_index(_Holed(folder), _REFUSE)
+    index = open_index(_Holed(folder), _SKIP)
+    assert [shard.name for shard in index.shards] == ["1.tar"]
+    assert index.lost == {"shard: cannot be fetched": 1}
+    assert len(open_index(_Folder(folder), _SKIP)) == 5
+
+
+def test_places_of_more_samples_than_a_shard_has_room_for_are_not_believed(
+    tmp_path: Path,
+) -> None:
+    folder = _corpus(tmp_path, [3], index=True)
+    tar_bytes = (folder / "0.tar").stat().st_size
+    row = {"image": 512, "image_bytes": 0, "caption": 512, "caption_bytes": 0, "in_json": False}
+    rows = [{"key": str(number), **row} for number in range(1000)]
+    write(folder / "0.places", pa.Table.from_pylist(rows, PLACES), tar_bytes, {})
+    assert len(open_index(_Folder(folder), _SKIP).places(0)) == 3
 
 
 def test_places_beside_a_shard_elsewhere_spare_its_walk(tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings, TrainSettings
 from pipeline.trainer import checkpoint, loop, model
 from pipeline.trainer.checkpoint import DamagedCheckpoint
-from pipeline.trainer.pixels import centre_square, normalised
+from pipeline.trainer.feeding import normalised
+from pipeline.trainer.pixels import centre_square
 from pipeline.trainer.samples import Samples
 from pipeline.trainer.tokenizer import Tokenizer, count_words, learn
 
@@ -131,8 +132,8 @@ def test_workers_do_not_change_what_is_learned(tmp_path, samples, tokenizer):
     for workers in (0, 3):
         folder = tmp_path / str(workers)
         folder.mkdir()
-        loader = LoaderSettings(workers=workers)
-        loop.train(folder, samples, tokenizer, settings(epochs=1.0), Meter(), loader)
+        those = Samples(samples.where, LoaderSettings(workers=workers))
+        loop.train(folder, those, tokenizer, settings(epochs=1.0), Meter())
     first, second = weights(tmp_path / "0"), weights(tmp_path / "3")
     assert all(torch.equal(first[name], second[name]) for name in first)
 

@@ -63,7 +63,7 @@ def test_normalised_pixels_of_the_mean_colour_are_zero():
 def _photo(width, height):
     """Smooth, so that ways to shrink it differ little, and different everywhere."""
     y, x = np.mgrid[0:height, 0:width]
-    waves = [np.sin(x / (9 + 4 * c)) + np.cos(y / (13 - 3 * c)) for c in range(3)]
+    waves = [np.sin((14 - c) * x / width) + np.cos((11 + c) * y / height) for c in range(3)]
     return Image.fromarray(((np.stack(waves, axis=-1) + 2) * 63).astype(np.uint8))
 
 

@@ -5,6 +5,7 @@ import random
 import signal
 import subprocess
 import sys
+import threading
 import time
 from contextlib import closing, suppress
 from pathlib import Path
@@ -71,7 +72,7 @@ def _gone(pids):
 def test_batches_are_the_same_over_kills_and_changes_of_workers_and_ranks(shards, unbroken):
     chance = random.Random(4)
     found, step, pids = {}, 0, []
-    for workers, ranks in ((3, 1), (0, 2), (1, 3), (2, 4), (2, 1)):
+    for workers, ranks in ((3, 1), (0, 3), (1, 2), (2, 1)):
         is_last = (workers, ranks) == (2, 1)
         until = STEPS if is_last else step + 1 + chance.randrange(3)
         parts = [_started(shards, step, STEPS, workers, rank, ranks) for rank in range(ranks)]
@@ -112,7 +113,6 @@ def test_a_worker_that_dies_before_its_first_batch_ends_the_run_too(shards):
     batches = Batches(Samples(shards), Tokenizer([]), 12, 48, 32, 0)
     before = {child.pid for child in psutil.Process().children()}
     stream = batches.between(0, 10_000, workers=2)
-    import threading
 
     def kill_the_first():
         while True:
