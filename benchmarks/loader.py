@@ -1,8 +1,8 @@
 """Loader: batches of images and tokens, beside open_clip's pipeline and webdataset: CPU time.
 
-python -m benchmarks.loader [DATA [ROUNDS]], where DATA/photos holds coco_mini_239.tar and its .jsonl
-with captions. Without DATA the pictures are clouds of noise, whose spectrum falls as that of photos
-does.
+python -m benchmarks.loader [DATA [ROUNDS]], where DATA/photos holds coco_mini_239.tar and a .jsonl
+with its captions. Without DATA the pictures are clouds of noise, whose spectrum falls as that of
+photos does.
 """
 
 import hashlib
