@@ -14,7 +14,7 @@ VOCABULARY = "vocabulary.txt.gz"
 def main(run: Run) -> None:
     settings = run.settings.train
     folder = run.begin("checkpoints", resume=True)
-    samples = Samples(run.path("shards"), run.settings.loader)
+    samples = Samples(run.path("shards"), run.settings.loader, run.progress.say)
     cutter = _tokenizer(run, folder / VOCABULARY)
     steps = steps_in(len(samples), settings)
     with run.progress.bar("train", steps, "steps") as meter:

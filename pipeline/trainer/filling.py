@@ -11,7 +11,7 @@ from typing import NamedTuple
 from pipeline.decoding import Undecodable
 from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings
-from pipeline.trainer.index import open_index
+from pipeline.trainer.index import Index, Shard
 from pipeline.trainer.order import Order
 from pipeline.trainer.pixels import random_square
 from pipeline.trainer.reading import Reader, Unreadable
@@ -35,8 +35,8 @@ class Job:
     """All that a worker must know to fill the rows of any batch."""
 
     where: str
-    digest: str
-    """Of the index: a worker that finds other shards than the trainer must not go on."""
+    shards: tuple[Shard, ...]
+    is_walked: bool
     loader: LoaderSettings
     order: Order
     merges: list[tuple[str, str]]
@@ -57,13 +57,9 @@ class Filler:
 
     @classmethod
     def of(cls, job: Job) -> "Filler":
-        """With its own store, index and tokenizer. Raises BadInput where the shards are others."""
+        """With its own store and tokenizer, and the index that the trainer has."""
         store = open_store(job.where, job.loader)
-        index = open_index(store, job.loader)
-        if index.digest != job.digest:
-            raise BadInput(
-                f"{job.where}: its shards were changed a moment ago: run the same command again"
-            )
+        index = Index(store, job.loader, job.shards, is_walked=job.is_walked)
         return cls(Reader(store, index), job.order, Tokenizer(job.merges), job.loader)
 
     def fill(self, slot: Slot, rows: Sequence[int]) -> list[Skipped]:

@@ -7,7 +7,7 @@ L tokens.
 
 import weakref
 from collections import Counter, deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
@@ -24,6 +24,7 @@ from pipeline.trainer.filling import Filler, Job, Skipped
 from pipeline.trainer.index import open_index
 from pipeline.trainer.order import Indices, Order
 from pipeline.trainer.reading import Reader, Sample
+from pipeline.trainer.remote import RemoteStore
 from pipeline.trainer.ring import Ring, Shape, Slot, slot_of
 from pipeline.trainer.stores import open_store
 from pipeline.trainer.tokenizer import Tokenizer
@@ -39,14 +40,20 @@ _TEXT_STEP = 8
 class Samples:
     """The samples of a folder of shards, by number.
 
-    `where` is a folder, or an address that fsspec knows. Raises BadInput where there are no shards.
+    `where` is a folder, or an address that fsspec knows. `tell` hears of what takes time and of
+    damage that is found. Raises BadInput where there are no shards.
     """
 
-    def __init__(self, where: str | Path, loader: LoaderSettings | None = None) -> None:
+    def __init__(
+        self,
+        where: str | Path,
+        loader: LoaderSettings | None = None,
+        tell: Callable[[str], None] | None = None,
+    ) -> None:
         self.where = str(where)
         self.loader = loader or LoaderSettings()
         self.store = open_store(where, self.loader)
-        self.index = open_index(self.store, self.loader)
+        self.index = open_index(self.store, self.loader, tell)
         self._reader = Reader(self.store, self.index)
 
     def __len__(self) -> int:
@@ -62,7 +69,8 @@ class Samples:
 
     @property
     def lost(self) -> Counter[str]:
-        """What of the shards is no sample, by reason."""
+        """What of the shards cannot be learned from, by reason; with an index.json, of those shards
+        that this process has read from."""
         return self.index.lost
 
     @property
@@ -118,6 +126,7 @@ class Batches:
                 f"{self.ranks:,} processes: take a multiple of {self.ranks:,}"
             )
         _ = self.order  # it refuses what cannot be
+        self._check_cache()
 
     @cached_property
     def order(self) -> Order:
@@ -181,10 +190,33 @@ class Batches:
                 yield self._batch(step, slot, skipped)
                 del slot
 
+    def _check_cache(self) -> None:
+        """Raises BadInput where the cache would give up shards that are still read from."""
+        samples = self.samples
+        sizes = [shard.bytes for shard in samples.index.shards]
+        room, window = samples.loader.cache_bytes, samples.loader.window
+        # While a window is read the next one is fetched.
+        needed = min(sum(sizes), 2 * min(window, len(sizes)) * max(sizes))
+        if isinstance(samples.store, RemoteStore) and needed > room:
+            fitting = room // (2 * max(sizes))
+            lower = f", or lower loader.window to {fitting:,}" if fitting else ""
+            raise BadInput(
+                f"loader.cache_bytes: the shards that are mixed at a time (loader.window: "
+                f"{window:,}) and as many that come next take {needed:,} bytes, and the cache "
+                f"{room:,}: raise it to {needed:,}{lower}"
+            )
+
     def _job(self, ring: Ring) -> Job:
         samples = self.samples
-        merges, digest = self.tokenizer.merges, samples.index.digest
-        return Job(samples.where, digest, samples.loader, self.order, merges, ring.shape)
+        return Job(
+            where=samples.where,
+            shards=samples.index.shards,
+            is_walked=samples.index.is_walked,
+            loader=samples.loader,
+            order=self.order,
+            merges=self.tokenizer.merges,
+            shape=ring.shape,
+        )
 
     def _shape(self, slots: int) -> Shape:
         return Shape(slots, self.rows, self.side, self.context)

@@ -7,6 +7,7 @@ import tarfile
 from contextlib import closing
 from itertools import chain
 
+import fsspec
 import numpy as np
 import pytest
 import torch
@@ -274,3 +275,35 @@ def test_a_folder_without_shards_is_refused(tmp_path):
 def test_a_batch_larger_than_the_data_is_refused_with_both_numbers(shards):
     with pytest.raises(BadInput, match=r"24 samples do not fill one batch of 32: lower"):
         batches_of(shards, batch_size=32)
+
+
+# -- shards elsewhere ----------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(shards):
+    """The same shards, at an address that this process alone can read."""
+    name = "memory://loader-test"
+    memory = fsspec.filesystem("memory")
+    for path in shards.iterdir():
+        memory.pipe_file(f"{name}/{path.name}", path.read_bytes())
+    yield name
+    memory.rm(name, recursive=True)
+
+
+def test_fetched_shards_give_the_same_batches_as_local_ones(shards, elsewhere, tmp_path):
+    theirs = batches_of(elsewhere, cache=str(tmp_path), workers=0)
+    ours = batches_of(shards, workers=0)
+    pairs_of = zip(theirs.between(0, 5), ours.between(0, 5), strict=True)
+    assert all(same(one, other) for one, other in pairs_of)
+
+
+def test_a_cache_too_small_for_the_window_is_refused_with_a_window_that_fits(elsewhere, tmp_path):
+    shards = Samples(elsewhere, LoaderSettings(cache=str(tmp_path))).index.shards
+    room = max(shard.bytes for shard in shards) * 2
+    with pytest.raises(BadInput, match=r"lower loader\.window to 1$"):
+        batches_of(elsewhere, cache=str(tmp_path), cache_bytes=room, window=2)
+    batches = batches_of(elsewhere, cache=str(tmp_path), cache_bytes=room, window=1, workers=0)
+    assert len(list(batches.between(0, 8))) == 8
+    kept = sum(path.stat().st_size for path in tmp_path.glob("shards/*/*"))
+    assert kept <= room
