@@ -213,7 +213,7 @@ def cost(name: str, folder: Path) -> dict[str, Any]:
     samples, spent, begun = 0, 0.0, 0.0
     stream = CONTENDERS[name](folder)
     next(stream)
-    # Once: to look for them in the list of all processes takes as long as to decode 30 images.
+    # Once: to look for them among all processes takes longer than to decode an image.
     processes = tree()
     cpu, clock = cpu_of(processes), time.perf_counter()
     for count in stream:
