@@ -1,8 +1,8 @@
 """Loaders: one after the other a process of its own, over the same shards; each tells its cost.
 
-python -m benchmarks.loaders NAME SHARDS, where SHARDS is a folder with shards and MERGES. What
-comes before the first batch is not counted, nor is the end of the workers: both loaders have as
-many batches ahead when the clock stops as they had when it began.
+python -m benchmarks.loaders cost NAME SHARDS, where SHARDS is a folder with shards and MERGES. It
+counts from the first batch on, and stops amid an epoch: each loader then has as many batches ahead
+as when it began, and for each sample that comes out of a shuffle another is read into it.
 """
 
 import json
@@ -11,8 +11,9 @@ import random
 import sys
 import tarfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +24,16 @@ from pipeline.settings import LoaderSettings
 
 MERGES = "merges.txt.gz"
 BATCH, SIDE, CONTEXT, WORKERS, SEED = 256, 224, 77, 2, 0
+EPOCHS = 2
+"""That each can go on for; one is counted."""
 POINTS, SETTLED = 10, 6
 """Of an epoch, at which memory is looked at, once every slot of the ring has been written to."""
 _MEAN = (0.48145466, 0.4578275, 0.40821073)
 _STD = (0.26862954, 0.26130258, 0.27577711)
 _SHARDS_SHUFFLED, _SHARDS_FIRST = 2000, 500
-_SHUFFLED, _FIRST = 5000, 1000
-"""Samples that open_clip shuffles, and how many it waits for."""
+_SHUFFLED = 5000
+"""Samples that open_clip shuffles in each worker. It begins with 1,000 and reads two for one until
+it has them all; here it has them at once, as it has for all but the beginning of a training."""
 _SCALE, _RATIO, _TRIES = (0.9, 1.0), (3 / 4, 4 / 3), 10
 """open_clip's random crop: of the area, of width over height."""
 
@@ -58,6 +62,10 @@ def pages_of_tree() -> int:
     return sum(int(words[1]) * 1024 for words in lines if words[0] == "Pss:")
 
 
+def samples_in(folder: Path) -> int:
+    return int(json.loads((folder / "index.json").read_text())["samples"])
+
+
 def tars(folder: Path) -> list[str]:
     return [str(path) for path in sorted(folder.glob("*.tar"))]
 
@@ -71,7 +79,7 @@ def jpegs(folder: Path) -> Iterator[bytes]:
                     yield file.read()
 
 
-def decode_alone(folder: Path) -> Iterator[int]:
+def decode_alone(folder: Path) -> Generator[int]:
     """One thread, from memory."""
     import simplejpeg
 
@@ -82,7 +90,7 @@ def decode_alone(folder: Path) -> Iterator[int]:
         yield BATCH
 
 
-def crop_and_decode(folder: Path) -> Iterator[int]:
+def crop_and_decode(folder: Path) -> Generator[int]:
     """One thread, from memory, with the very function that makes our batches."""
     from pipeline.trainer.pixels import random_square
 
@@ -93,17 +101,22 @@ def crop_and_decode(folder: Path) -> Iterator[int]:
         yield BATCH
 
 
-def ours(folder: Path) -> Iterator[int]:
+def ours(folder: Path) -> Generator[int]:
     from pipeline.trainer.samples import Batches, Samples
 
     samples = Samples(folder, LoaderSettings(workers=WORKERS))
     batches = Batches(samples, tokenizer(folder), BATCH, SIDE, CONTEXT, SEED)
-    with closing(batches.between(0, len(samples) // BATCH)) as stream:
+    with closing(batches.between(0, EPOCHS * (len(samples) // BATCH))) as stream:
         for batch in stream:
             yield len(batch.image_BHWC)
 
 
-def _piped(folder: Path, decoded: list[Any]) -> Iterator[int]:
+def _repeats(folder: Path) -> int:
+    """Of the shards, so that no shuffle runs dry."""
+    return EPOCHS + WORKERS * _SHUFFLED // samples_in(folder) + 1
+
+
+def _piped(folder: Path, decoded: list[Any]) -> Generator[int]:
     """open_clip's pipeline, with the stages that decode."""
     import webdataset as wds
 
@@ -111,12 +124,12 @@ def _piped(folder: Path, decoded: list[Any]) -> Iterator[int]:
         return "txt" in sample and any(kind in sample for kind in ("jpg", "png", "jpeg", "webp"))
 
     pipeline = wds.DataPipeline(
-        wds.SimpleShardList(tars(folder)),
+        wds.SimpleShardList(tars(folder) * _repeats(folder)),
         wds.detshuffle(bufsize=_SHARDS_SHUFFLED, initial=_SHARDS_FIRST, seed=SEED),
         wds.split_by_node,
         wds.split_by_worker,
         wds.tarfile_to_samples(handler=wds.warn_and_continue),
-        wds.shuffle(bufsize=_SHUFFLED, initial=_FIRST, rng=random.Random(SEED)),
+        wds.shuffle(bufsize=_SHUFFLED, initial=_SHUFFLED, rng=random.Random(SEED)),
         wds.select(has_both),
         *decoded,
         wds.to_tuple("image", "text"),
@@ -129,7 +142,7 @@ def _piped(folder: Path, decoded: list[Any]) -> Iterator[int]:
         yield len(images)
 
 
-def open_clip_like(folder: Path) -> Iterator[int]:
+def open_clip_like(folder: Path) -> Generator[int]:
     """As open_clip_train.data.get_wds_dataset has it, with torchvision's transforms rewritten."""
     import torch
     import webdataset as wds
@@ -143,7 +156,7 @@ def open_clip_like(folder: Path) -> Iterator[int]:
             text=lambda text: torch.from_numpy(cut.encode_batch([text], CONTEXT)[0]),
         ),
     ]
-    return _piped(folder, decoded)
+    yield from _piped(folder, decoded)
 
 
 def _transformed(image: Any) -> Any:
@@ -178,7 +191,7 @@ def _random_box(width: int, height: int) -> tuple[int, int, int, int]:
     return (width - across) // 2, (height - down) // 2, across, down
 
 
-def webdataset_fast(folder: Path) -> Iterator[int]:
+def webdataset_fast(folder: Path) -> Generator[int]:
     """The same package and stages, with our decoder, as bytes."""
     import torch
     import webdataset as wds
@@ -193,10 +206,10 @@ def webdataset_fast(folder: Path) -> Iterator[int]:
             text=lambda data: torch.from_numpy(cut.encode_batch([data.decode()], CONTEXT)[0]),
         ),
     ]
-    return _piped(folder, decoded)
+    yield from _piped(folder, decoded)
 
 
-CONTENDERS: dict[str, Callable[[Path], Iterator[int]]] = {
+CONTENDERS: dict[str, Callable[[Path], Generator[int]]] = {
     "decode_alone": decode_alone,
     "crop_and_decode": crop_and_decode,
     "ours": ours,
@@ -210,25 +223,25 @@ def cost(name: str, folder: Path) -> dict[str, Any]:
     import torch
 
     torch.set_num_threads(1)
-    samples, spent, begun = 0, 0.0, 0.0
+    samples = 0
     stream = CONTENDERS[name](folder)
     next(stream)
     # Once: to look for them among all processes takes longer than to decode an image.
     processes = tree()
     cpu, clock = cpu_of(processes), time.perf_counter()
-    for count in stream:
+    for count in islice(stream, samples_in(folder) // BATCH - 1):
         samples += count
-        # After the last batch the workers have ended, and tell of themselves no more.
-        spent, begun = cpu_of(processes) - cpu, time.perf_counter() - clock
-    return {"samples": samples, "cpu": spent, "wall": begun, "peak": high_water(os.getpid())}
+    spent, passed = cpu_of(processes) - cpu, time.perf_counter() - clock
+    stream.close()
+    return {"samples": samples, "cpu": spent, "wall": passed, "peak": high_water(os.getpid())}
 
 
 def memory(name: str, folder: Path) -> dict[str, Any]:
     """Bytes of the whole tree at POINTS points of an epoch."""
-    total = sum(1 for _ in jpegs(folder)) // BATCH
+    total = samples_in(folder) // BATCH
     looked = {SETTLED + (total - 1 - SETTLED) * point // (POINTS - 1) for point in range(POINTS)}
     found = []
-    for step, _ in enumerate(CONTENDERS[name](folder)):
+    for step, _ in enumerate(islice(CONTENDERS[name](folder), total)):
         if step in looked:
             found.append(pages_of_tree())
     return {"bytes": found}
