@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop docs clean
+.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -87,6 +87,9 @@ bench-index: setup ## Samples found in somebody else's tars, beside tarfile; ind
 
 bench-shards: setup ## Shards written, beside tarfile and webdataset; DATA: where (/dev/shm)
 	$(BIN)/python -m benchmarks.shards $(DATA)
+
+bench-loader: setup ## Batches, beside open_clip's pipeline and webdataset: make bench-loader [DATA=folder]
+	$(BIN)/python -m benchmarks.loader $(DATA)
 
 docs: setup ## Write docs/settings.md from the settings
 	$(BIN)/python -m jobs.reference
