@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +31,7 @@ from benchmarks.form import Figure, alternate, publish
 from pipeline import places, tars
 from pipeline.trainer import tokenizer
 
-SHARDS, PER_SHARD, ROUNDS = 10, 500, 5
+SHARDS, PER_SHARD, ROUNDS = 20, 500, 5
 SMALL_SHARDS, PER_SMALL_SHARD = 1000, 8
 SHORTER, LONGER, QUALITY = 256, 341, 90
 _CLOUDS, _MERGES, _STARTS = 60, 2000, 5
@@ -121,7 +122,8 @@ def write(folder: Path, source: Iterator[Pair], shards: int, per_shard: int) -> 
 def run(what: str, name: str, folder: Path) -> Any:
     """What benchmarks.loaders tells in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.loaders", what, name, str(folder)]
-    alone = os.environ | {"OMP_NUM_THREADS": "1"}
+    began = {loaders.BEGAN: str(time.monotonic())}
+    alone = os.environ | {"OMP_NUM_THREADS": "1"} | began
     done = subprocess.run(command, stdout=subprocess.PIPE, timeout=_PATIENCE, check=True, env=alone)
     return json.loads(done.stdout.splitlines()[-1])
 

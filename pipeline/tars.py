@@ -40,7 +40,8 @@ def append(tar: BinaryIO, name: str, data: bytes) -> int:
     """
     named, size = name.encode("ascii"), len(data)
     tail, of_tail = _rest_of_name("", len(named))
-    tar.write(b"".join((named, tail, *_rest_of_header(size, zlib.adler32(named), of_tail))))
+    sized, of_size = _sized(size)
+    tar.write(b"".join((named, tail, sized, _summed(sum(named) + of_tail + of_size))))
     offset = tar.tell()
     tar.write(data)
     tar.write(_ZEROS[-size % _BLOCK])
@@ -61,14 +62,19 @@ def _rest_of_name(extension: str, begun: int) -> tuple[bytes, int]:
     return named.ljust(_NAME_BYTES - begun, b"\0") + _MODE, sum(named)
 
 
-def _rest_of_header(size: int, adler: int, of_tail: int) -> tuple[bytes, bytes]:
-    """What follows the mode; `adler` is that of the name's begin, `of_tail` the sum of its end."""
+@lru_cache(1 << 16)
+def _sized(size: int) -> tuple[bytes, int]:
+    """The size of a member as a header has it, and the sum of its bytes."""
     if size > _MAX_SIZE:
         raise ValueError(f"{size:,} bytes are too many for a ustar header")
-    sized = _SIZE % size
-    # The lower half of Adler-32 is one more than the sum of the bytes.
-    total = (zlib.adler32(sized, adler) & 0xFFFF) - 1 + of_tail + _SUM_OF_REST
-    return sized, _SUM % total
+    told = _SIZE % size
+    return told, sum(told)
+
+
+@lru_cache(1 << 14)
+def _summed(of_name_and_size: int) -> bytes:
+    """The checksum of a header, and all that follows it."""
+    return _SUM % (of_name_and_size + _SUM_OF_REST)
 
 
 def _end(size: int) -> bytes:
@@ -102,40 +108,37 @@ class Writer:
         """
         if not key or "." in key or "/" in key or "\0" in key:
             raise ValueError(f"{key!r} is no key of a sample: it is empty or holds a dot or slash")
-        small, at, offsets = self._small, self.size, []
+        small, pieces, at, offsets = self._small, self._pieces, self.size, []
         named = f"{key}.".encode("ascii")
-        begun = zlib.adler32(named)
+        # The lower half of Adler-32 is one more than the sum of the bytes, and quicker had.
+        begun, of_name = len(named), (zlib.adler32(named) & 0xFFFF) - 1
         for extension, data in members:
             size = len(data)
             padding = -size % _BLOCK
-            tail, of_tail = _rest_of_name(extension, len(named))
-            sized, rest = _rest_of_header(size, begun, of_tail)
+            tail, of_tail = _rest_of_name(extension, begun)
+            sized, of_size = _sized(size)
+            rest = _summed(of_name + of_tail + of_size)
             if size < _SMALL:
                 small += (named, tail, sized, rest, data, _ZEROS[padding])
             else:
                 small += (named, tail, sized, rest)
-                self._gather()
-                self._piece(data)
+                pieces += (b"".join(small), data)
+                small.clear()
                 small.append(_ZEROS[padding])
-            offsets.append(at + _BLOCK)
-            at += _BLOCK + size + padding
+            at += _BLOCK
+            offsets.append(at)
+            at += size + padding
         self.size = at
         if at - self._written > _GATHERED_BYTES:
             self._flush()
         return offsets
 
-    def _gather(self) -> None:
-        """Make one piece of the small ones."""
-        self._piece(b"".join(self._small))
-        self._small.clear()
-
-    def _piece(self, data: bytes) -> None:
-        self._pieces.append(data)
-        if self._hash is not None:
-            self._hash.update(data)
-
     def _flush(self) -> None:
-        self._gather()
+        self._pieces.append(b"".join(self._small))
+        self._small.clear()
+        if self._hash is not None:
+            for piece in self._pieces:
+                self._hash.update(piece)
         for first in range(0, len(self._pieces), _MAX_PIECES):
             pieces = self._pieces[first : first + _MAX_PIECES]
             written = os.writev(self._file, pieces)

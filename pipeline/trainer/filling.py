@@ -76,7 +76,7 @@ class Filler:
     def _fill(self, slot: Slot, row: int) -> list[Skipped]:
         place = int(slot.epoch[row]), int(slot.position[row])
         number, crop = int(slot.sample[row]), float(slot.crop[row])
-        side, context = slot.image_BHWC.shape[1], slot.tokens_BL.shape[1]
+        side = slot.image_BHWC.shape[1]
         skipped: list[Skipped] = []
         while len(skipped) < _MAX_ATTEMPTS:
             try:
@@ -91,7 +91,7 @@ class Filler:
                     ) from None
                 number = self._order.another(*place, len(skipped))
                 continue
-            slot.tokens_BL[row] = self._tokenizer.encode_batch([sample.caption], context)[0]
+            self._tokenizer.encode_into(slot.tokens_BL[row], sample.caption)
             slot.used[row] = number
             return skipped
         raise BadInput(

@@ -69,8 +69,8 @@ _WORD = re.compile(rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\W_{_N}]+|[{_N}]|(?:(?![^\W
 
 def words(text: str) -> list[str]:
     """The words of `text`, cleaned as CLIP cleans it (but for mojibake) and in lower case."""
-    text = html.unescape(html.unescape(text))
-    return _WORD.findall(re.sub(r"\s+", " ", text).strip().lower())
+    # Blanks are in no word, so that there is no need to make one of many.
+    return _WORD.findall(html.unescape(html.unescape(text)).lower())
 
 
 def count_words(captions: Iterable[str]) -> Counter[str]:
@@ -173,15 +173,26 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """The tokens of `text`, without start and end."""
-        return [number for word in words(text) for number in self._of_word(word)]
+        numbers: list[int] = []
+        known = self._cache
+        for word in words(text):
+            numbers += known.get(word) or self._of_word(word)
+        return numbers
 
     def encode_batch(self, texts: list[str], context: int) -> npt.NDArray[np.int64]:
         """BL: start, tokens, end, zeros. Texts that are too long lose their tail, not their end."""
         tokens_BL = np.zeros((len(texts), context), dtype=np.int64)
         for row, text in zip(tokens_BL, texts, strict=True):
-            inner = self.encode(text)[: context - 2]
-            row[: len(inner) + 2] = [self.start, *inner, self.end]
+            self.encode_into(row, text)
         return tokens_BL
+
+    def encode_into(self, row_L: npt.NDArray[np.integer], text: str) -> None:
+        """As a row of `encode_batch`, where there is a place for it."""
+        inner = self.encode(text)[: len(row_L) - 2]
+        inner.append(self.end)
+        row_L[0] = self.start
+        row_L[1 : len(inner) + 1] = inner
+        row_L[len(inner) + 1 :] = 0
 
     def decode(self, tokens: Iterable[int]) -> str:
         """The text of `tokens`; start, end and padding after the end are left out."""
@@ -196,11 +207,9 @@ class Tokenizer:
         return raw.decode("utf-8", "replace").strip()
 
     def _of_word(self, word: str) -> list[int]:
-        found = self._cache.get(word)
-        if found is None:
-            found = [self._number[symbol] for symbol in self._joined(_symbols(word))]
-            if len(self._cache) < _MAX_CACHED_WORDS:
-                self._cache[word] = found
+        found = [self._number[symbol] for symbol in self._joined(_symbols(word))]
+        if len(self._cache) < _MAX_CACHED_WORDS:
+            self._cache[word] = found
         return found
 
     def _joined(self, symbols: list[str]) -> list[str]:

@@ -8,8 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 from download_site import picture
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from pipeline import jpeg_head
 from pipeline.download import jpeg
 from pipeline.download.reasons import FetchError
 
@@ -143,3 +146,12 @@ def test_a_stored_picture_has_a_quarter_of_its_colours() -> None:
     with Image.open(io.BytesIO(stored)) as image:
         assert image.layer[0][1:3] == (2, 2)  # type: ignore[attr-defined]
         assert image.size == (48, 32)
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=600), st.lists(st.integers(0, 700), max_size=20))
+def test_scans_are_counted_as_bytes_are(raw: bytes, places: list[int]) -> None:
+    found = bytearray(raw)
+    for place in places:
+        found[place : place + 2] = SCAN
+    assert jpeg_head._alike(np.frombuffer(bytes(found), np.uint8)) == bytes(found).count(SCAN)

@@ -1,7 +1,9 @@
 """Byte-level BPE in CLIP's layout."""
 
 import gzip
+import html
 import os
+import re
 from collections import Counter
 from itertools import pairwise
 from pathlib import Path
@@ -175,3 +177,19 @@ def test_openai_s_merges_are_applied_as_openai_applies_them(openai):
             symbols = tuple(joined)
         assert "".join(symbols).replace("</w>", "") == openai.decode(openai.encode(word))
         assert len(symbols) == len(openai.encode(word))
+
+
+@settings(deadline=None)
+@given(st.text(), st.integers(3, 40))
+def test_a_row_that_is_filled_in_place_is_that_of_a_batch(text, context):
+    tokenizer = Tokenizer(learn(count_words(CAPTIONS), 50))
+    row = np.full(context, 7, dtype=np.int32)
+    tokenizer.encode_into(row, text)
+    assert np.array_equal(row, tokenizer.encode_batch([text], context)[0])
+
+
+@given(st.lists(st.text(alphabet="ab'1! \t\n\u2003\x1c&;#", max_size=30)))
+def test_blanks_of_any_kind_and_number_part_words_and_nothing_else(parts):
+    text = "".join(parts)
+    cleaned = re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
+    assert words(text) == words(cleaned)
