@@ -62,7 +62,10 @@ def _tasks(file: int) -> Iterator[tuple[int, int, int]]:
                 return
             continue
         # Writes and reads of one size each: a task is never torn between two workers.
-        raw = os.read(file, TASK.size)
+        try:
+            raw = os.read(file, TASK.size)
+        except BlockingIOError:
+            continue  # another worker took it
         if len(raw) < TASK.size:
             return
         yield TASK.unpack(raw)

@@ -28,11 +28,13 @@ def shards(tmp_path_factory):
     return write_shards(tmp_path_factory.mktemp("shards"), pairs(60), per_shard=9)
 
 
-def _started(shards, first, last, workers, rank=0, ranks=1):
+def _started(shards, first, last, workers, rank=0, ranks=1, shell="exec", cwd=None):
     numbers = map(str, (first, last, workers, rank, ranks))
+    program = [sys.executable, str(ROOT / "tests/pipeline/loader_process.py")]
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/pipeline/loader_process.py"), str(shards), *numbers],
+        ["sh", "-c", shell + ' "$0" "$@"', *program, str(shards), *numbers],
         stdout=subprocess.PIPE,
+        cwd=cwd,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
@@ -87,6 +89,22 @@ def test_batches_are_the_same_over_kills_and_changes_of_workers_and_ranks(shards
         step = until
     assert found == unbroken
     assert _gone(pids)
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_batches_are_the_same_where_a_standard_stream_is_closed(shards, unbroken, closed):
+    with _started(shards, 0, 2, 2, shell=f"exec {closed}") as process:
+        found, _ = _told(process)
+    assert found == {place: digest for place, digest in unbroken.items() if place[0] < 2}
+
+
+def test_workers_do_not_take_for_ours_what_lies_in_the_folder_where_they_start(shards, tmp_path):
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").write_text("raise SystemExit(3)")
+    (tmp_path / "queue.py").write_text("raise SystemExit(3)")
+    with _started(shards, 0, 2, 2, cwd=tmp_path) as process:
+        found, _ = _told(process)
+    assert len(found) == 2 * 12
 
 
 def test_workers_end_when_their_trainer_is_killed(shards):
