@@ -4,12 +4,14 @@ Started by pipeline.trainer.workers as `python -m pipeline.trainer.worker JOB TA
 four file descriptors that it inherits. Imports no torch, so that it is ready in a moment.
 """
 
+import logging
 import os
 import pickle
 import select
 import signal
 import struct
 import sys
+import warnings
 from collections.abc import Iterator
 
 from pipeline.errors import WitError
@@ -30,6 +32,9 @@ def main(job: int, tasks: int, done: int, memory: int) -> None:
     """Fill rows until no task can come any more."""
     # Ctrl-C reaches every process of a terminal; the trainer decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What decoders say of broken images, a line each, would fill the disk with nothing to do about.
+    logging.disable()
+    warnings.simplefilter("ignore")
 
     def tell(kind: int, slot: int = 0, first: int = 0, rows: int = 0, text: str = "") -> None:
         raw = text.encode("utf-8", "replace")[:MAX_TEXT]
