@@ -23,7 +23,7 @@ class LoaderSettings(Closed):
     can come. See docs/loader.md."""
     damaged: Literal["skip", "refuse"] = "skip"
     """What to do with an image that cannot be decoded and a shard that is missing or changed: put
-    the next sample in its place and count it, or stop."""
+    another sample in its place and count it, or stop."""
     check_sums: bool = False
     """Compare each local shard with the sha256 in index.json when it is first opened. Shards that
     are fetched are always compared."""

@@ -23,6 +23,8 @@ _MASK = 2**64 - 1
 _MIX = (0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
 _CROPS, _OTHERS, _SHARDS, _WINDOWS = range(4)
 """What a draw is for: each use has its own chance."""
+_ATTEMPTS_EACH = 10
+"""Samples of a window that are tried in place of another."""
 
 
 def _mixed(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
@@ -123,8 +125,11 @@ class Order:
         return Row(epoch, position, sample)
 
     def another(self, epoch: int, position: int, attempt: int) -> int:
-        """A sample in place of one that cannot be read: any of the same window."""
+        """A sample in place of one that cannot be read: any of the same window, for the first few
+        attempts, for in a narrow one all may be lost; then of the next."""
         begin, end = self._window_of(epoch, position)
+        for _ in range((attempt - 1) // _ATTEMPTS_EACH):
+            begin, end = self._window_of(epoch, end % len(self))
         drawn = begin + _key(self.seed, _OTHERS, epoch, position, attempt) % (end - begin)
         return int(self._mixed(np.array([drawn], dtype=np.int64), epoch)[0])
 

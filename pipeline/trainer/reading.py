@@ -154,7 +154,9 @@ def _advise(file: int, begin: int, size: int) -> None:
 def _is_header_of(header: bytes, key: str, size: int) -> bool:
     """Whether a member of that size begins there, under that name where it can stand there."""
     told = header[124:136].strip(b"\0 ")
-    if header[257:262] == b"ustar" and told.isdigit() and int(told, 8) != size:
+    # As digits: what stands there now need not be octal.
+    is_other = told.lstrip(b"0") != (b"%o" % size).lstrip(b"0")
+    if header[257:262] == b"ustar" and told.isdigit() and is_other:
         return False
     name = key.encode("utf-8", "replace")
     is_plain = len(name) <= 90 and b"/" not in name and b"\\" not in name
@@ -168,6 +170,9 @@ def _decoded(text: bytes, places: Places, place: int) -> str:
             raise Unreadable("no caption")
         return found
     try:
-        return text.decode("utf-8")
+        told = text.decode("utf-8")
     except UnicodeDecodeError:
         raise Unreadable("caption is no UTF-8") from None
+    if not told or told.isspace():
+        raise Unreadable("no caption")
+    return told

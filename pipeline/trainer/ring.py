@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 _PAGE = mmap.PAGESIZE
+_LAST_STREAM = 2
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,8 @@ class Ring:
         self.shape = shape
         self._places, slot_bytes = _layout(shape)
         self._slot_bytes = slot_bytes
+        if file is None:
+            _hold_standard_streams()
         self.file = _new_file() if file is None else file
         if file is None:
             os.ftruncate(self.file, slot_bytes * shape.slots)
@@ -94,6 +97,14 @@ def _layout(shape: Shape) -> tuple[dict[str, int], int]:
         size = int(np.prod(form)) * np.dtype(kind).itemsize
         at += -(-size // _PAGE) * _PAGE
     return places, at
+
+
+def _hold_standard_streams() -> None:
+    """Open those that this process was started without (`<&-`): memory or a pipe that got one of
+    their numbers would be another file in a worker, and be written to by whoever warns."""
+    while (file := os.open(os.devnull, os.O_RDWR)) <= _LAST_STREAM:
+        pass
+    os.close(file)
 
 
 def _new_file() -> int:

@@ -120,6 +120,11 @@ class Batches:
     ranks: int = 1
 
     def __post_init__(self) -> None:
+        if not 0 <= self.rank < self.ranks:
+            raise BadInput(
+                f"rank {self.rank:,} of {self.ranks:,} processes: they are numbered from 0 to "
+                f"{self.ranks - 1:,}"
+            )
         if self.batch_size % self.ranks:
             raise BadInput(
                 f"train.batch_size: {self.batch_size:,} rows cannot be shared evenly by "
@@ -157,7 +162,7 @@ class Batches:
         count = self.samples.loader.workers if workers is None else workers
         if first >= last:
             return
-        if not count:
+        if count < 1:
             yield from map(self.at, range(first, last))
             return
         free = deque(range(self.samples.loader.batches_ahead + _HELD))

@@ -4,12 +4,14 @@ Started by pipeline.trainer.workers as `python -m pipeline.trainer.worker JOB TA
 four file descriptors that it inherits. Imports no torch, so that it is ready in a moment.
 """
 
+import logging
 import os
 import pickle
 import select
 import signal
 import struct
 import sys
+import warnings
 from collections.abc import Iterator
 
 from pipeline.errors import WitError
@@ -30,6 +32,9 @@ def main(job: int, tasks: int, done: int, memory: int) -> None:
     """Fill rows until no task can come any more."""
     # Ctrl-C reaches every process of a terminal; the trainer decides what it means.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What decoders say of broken images, a line each, would fill the disk with nothing to do about.
+    logging.disable()
+    warnings.simplefilter("ignore")
 
     def tell(kind: int, slot: int = 0, first: int = 0, rows: int = 0, text: str = "") -> None:
         raw = text.encode("utf-8", "replace")[:MAX_TEXT]
@@ -62,7 +67,10 @@ def _tasks(file: int) -> Iterator[tuple[int, int, int]]:
                 return
             continue
         # Writes and reads of one size each: a task is never torn between two workers.
-        raw = os.read(file, TASK.size)
+        try:
+            raw = os.read(file, TASK.size)
+        except BlockingIOError:
+            continue  # another worker took it
         if len(raw) < TASK.size:
             return
         yield TASK.unpack(raw)

@@ -54,6 +54,7 @@ class Workers:
         tasks, self._tasks = os.pipe()
         self._done, done = os.pipe()
         os.set_blocking(self._tasks, False)
+        os.set_blocking(tasks, False)
         os.set_blocking(self._done, False)
         with tempfile.TemporaryFile() as packed:
             packed.write(job.packed())
@@ -76,7 +77,8 @@ class Workers:
         environment = {**os.environ, **calm, "PYTHONPATH": os.pathsep.join(paths)}
         said = tempfile.TemporaryFile()  # noqa: SIM115 - read when the process has ended
         self._said.append(said)
-        command = [sys.executable, "-m", "pipeline.trainer.worker", *map(str, files)]
+        # -P: a `pipeline` in the folder where somebody stands is none of ours.
+        command = [sys.executable, "-P", "-m", "pipeline.trainer.worker", *map(str, files)]
         nothing = subprocess.DEVNULL
         process = subprocess.Popen(  # noqa: S603 - ourselves
             command, pass_fds=files, env=environment, stdin=nothing, stderr=said

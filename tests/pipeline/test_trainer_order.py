@@ -152,6 +152,15 @@ def test_replacements_differ_between_attempts_and_are_the_same_when_asked_again(
     assert found == [order.another(0, 5, attempt) for attempt in range(1, 30)]
 
 
+def test_replacements_leave_a_window_of_which_everything_may_be_lost():
+    order = Order(begins_of([5, 0, 7, 9]), 10, seed=0, window=1)
+    for place in range(21):
+        found = [order.another(0, place, attempt) for attempt in range(1, 31)]
+        shards = [np.searchsorted(order.begins, number, side="right") - 1 for number in found]
+        assert len(set(shards[:10])) == 1
+        assert set(shards) == {0, 2, 3}
+
+
 def test_a_batch_larger_than_the_data_is_refused_with_both_numbers():
     with pytest.raises(BadInput, match=r"24 samples do not fill one batch of 25"):
         Order(begins_of([8, 8, 8]), 25, 0, 1)

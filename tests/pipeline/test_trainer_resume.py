@@ -1,8 +1,10 @@
 """Kills: whatever is killed and however it goes on, the batches are the same, and nothing hangs."""
 
+import io
 import os
 import random
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from PIL import Image
 from trainer_shards import pairs, write_shards
 
 from pipeline.settings import LoaderSettings
@@ -28,11 +31,13 @@ def shards(tmp_path_factory):
     return write_shards(tmp_path_factory.mktemp("shards"), pairs(60), per_shard=9)
 
 
-def _started(shards, first, last, workers, rank=0, ranks=1):
+def _started(shards, first, last, workers, rank=0, ranks=1, closed="", cwd=None):
     numbers = map(str, (first, last, workers, rank, ranks))
+    program = [sys.executable, str(ROOT / "tests/pipeline/loader_process.py")]
     return subprocess.Popen(
-        [sys.executable, str(ROOT / "tests/pipeline/loader_process.py"), str(shards), *numbers],
+        ["/bin/sh", "-c", f'exec {closed} "$0" "$@"', *program, str(shards), *numbers],
         stdout=subprocess.PIPE,
+        cwd=cwd,
         text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
@@ -89,6 +94,22 @@ def test_batches_are_the_same_over_kills_and_changes_of_workers_and_ranks(shards
     assert _gone(pids)
 
 
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- 2>&-"])
+def test_batches_are_the_same_where_a_standard_stream_is_closed(shards, unbroken, closed):
+    with _started(shards, 0, 2, 2, closed=closed) as process:
+        found, _ = _told(process)
+    assert found == {place: digest for place, digest in unbroken.items() if place[0] < 2}
+
+
+def test_workers_do_not_take_for_ours_what_lies_in_the_folder_where_they_start(shards, tmp_path):
+    (tmp_path / "pipeline").mkdir()
+    (tmp_path / "pipeline" / "__init__.py").write_text("raise SystemExit(3)")
+    (tmp_path / "queue.py").write_text("raise SystemExit(3)")
+    with _started(shards, 0, 2, 2, cwd=tmp_path) as process:
+        found, _ = _told(process)
+    assert len(found) == 2 * 12
+
+
 def test_workers_end_when_their_trainer_is_killed(shards):
     with _started(shards, 0, 10_000, 3) as process:
         _, workers = _told(process, 12)
@@ -105,6 +126,23 @@ def test_a_worker_that_dies_ends_the_run_with_its_error(shards, how):
         victim = psutil.Process().children()[-1]
         victim.send_signal(how)
         with pytest.raises(WorkerDied, match=rf"pid {victim.pid}\) was killed by signal {how}"):
+            for _ in stream:
+                pass
+
+
+def test_a_worker_that_dies_is_not_told_of_with_what_a_decoder_said_of_an_image(tmp_path):
+    whole = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(whole, "TIFF")
+    samples_per_pixel = struct.pack("<HHI", 277, 3, 1)
+    broken = whole.getvalue().replace(samples_per_pixel + b"\3", samples_per_pixel + b"\xff")
+    samples = pairs(24)
+    samples[1:12] = [(key, broken, caption) for key, _, caption in samples[1:12]]
+    batches = Batches(Samples(write_shards(tmp_path, samples)), Tokenizer([]), 12, 48, 32, 0)
+    with closing(batches.between(0, 10_000, workers=1)) as stream:
+        skipped = [*next(stream).skipped, *next(stream).skipped]
+        assert {reason for _, reason in skipped} == {"undecodable"}
+        psutil.Process().children()[-1].kill()
+        with pytest.raises(WorkerDied, match=r"batches_ahead\)\. Run the same"):
             for _ in stream:
                 pass
 

@@ -92,6 +92,12 @@ def test_ranks_that_cannot_share_a_batch_evenly_are_refused(shards):
         batches_of(shards, rank=0, ranks=4)
 
 
+@pytest.mark.parametrize(("rank", "ranks"), [(2, 2), (-1, 2), (0, 0)])
+def test_a_rank_beyond_the_last_one_is_refused(shards, rank, ranks):
+    with pytest.raises(BadInput, match="numbered from 0"):
+        batches_of(shards, rank=rank, ranks=ranks)
+
+
 def test_no_batches_are_made_between_a_step_and_itself(shards):
     assert list(batches_of(shards).between(3, 3, workers=2)) == []
 
@@ -234,6 +240,14 @@ def test_a_shard_whose_bytes_moved_is_noticed_though_it_is_as_long(tmp_path):
     assert told.value.reason in ("changed shard", "caption is no UTF-8")
 
 
+def test_a_header_with_digits_that_are_no_octal_ones_costs_its_sample_and_not_the_run(tmp_path):
+    write_shards(tmp_path, pairs(24))
+    assert Samples(tmp_path)[0]  # its places are known from now on
+    _changed(tmp_path, 0, lambda data: data[:124] + b"9" * 11 + data[135:])
+    with pytest.raises(Unreadable, match="changed shard"):
+        Samples(tmp_path)[0]
+
+
 def test_a_flipped_byte_is_found_where_checksums_are_asked_for(tmp_path):
     write_shards(tmp_path, pairs(24))
     _changed(tmp_path, 0, lambda data: data[:700] + bytes([data[700] ^ 1]) + data[701:])
@@ -249,6 +263,15 @@ def test_a_caption_that_is_no_utf_8_is_skipped_with_its_reason(tmp_path):
     batches = batches_of(tmp_path)
     told = [skipped for step in range(2) for skipped in batches.at(step).skipped]
     assert told == [(samples[3][0], "caption is no UTF-8")]
+
+
+def test_a_blank_caption_is_skipped_with_its_reason(tmp_path):
+    samples = [
+        (key, image, " \n" if n == 3 else text) for n, (key, image, text) in enumerate(pairs(12))
+    ]
+    batches = batches_of(write_shards(tmp_path, samples))
+    told = [skipped for step in range(2) for skipped in batches.at(step).skipped]
+    assert told == [(samples[3][0], "no caption")]
 
 
 def test_shards_without_any_image_are_refused(tmp_path):
