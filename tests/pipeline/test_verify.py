@@ -11,9 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.compaction import compact
 from pipeline.verify.findings import Findings
 from pipeline.verify.folder import look
 from pipeline.verify.shards import Task, verify
+from tests.pipeline import compaction_rows
 from tests.pipeline import verify_shards as made
 from tests.pipeline.verify_shards import kinds
 
@@ -213,6 +215,26 @@ def test_no_byte_of_a_folder_can_be_changed_so_that_it_is_not_finished(
     path.write_bytes(raw[:at] if data.draw(st.booleans()) else raw)
     found = kinds(folder, deep=False)
     assert found or path.suffix != ".tar"
+
+
+@settings(deadline=None, max_examples=100)
+@given(at=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
+def test_no_byte_of_a_sidecar_can_be_changed_so_that_another_row_is_read_in_silence(
+    tmp_path_factory: pytest.TempPathFactory, at: float, change: int
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    compact(compaction_rows.make(folder / "raw", 3), 0, folder / "raw", folder)
+    made.write_index(folder)
+    path = folder / "000000.parquet"
+    whole, raw = pq.read_table(path), bytearray(path.read_bytes())
+    raw[int(at * len(raw))] ^= change
+    path.write_bytes(raw)
+    try:
+        is_same = pq.read_table(path).equals(whole)
+    except (OSError, ValueError, pa.ArrowException):
+        is_same = False
+    of_sidecar = [kind for kind in kinds(folder, deep=False) if "sidecar" in kind]
+    assert of_sidecar or is_same
 
 
 def test_an_index_leads_to_no_other_folder(folder: Path) -> None:

@@ -78,7 +78,8 @@ def write_sidecar(tar: Path, part: list[Pair], rows: list[tuple[int, ...]]) -> N
     }
     columns = [given.get(f.name, _empty(f) * len(part)) for f in SHARDED]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, SHARDED, strict=True)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=SHARDED), tar.with_suffix(".parquet"))
+    table = pa.Table.from_arrays(arrays, schema=SHARDED)
+    pq.write_table(table, tar.with_suffix(".parquet"), write_page_checksum=True)
 
 
 def _empty(field: pa.Field) -> list[Any]:
