@@ -62,6 +62,13 @@ def _edit(name: str, change: Callable[[dict[str, object]], object]) -> Callable[
     return damage
 
 
+def _card(change: Callable[[str], str]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / "README.md").write_text(change((folder / "README.md").read_text()))
+
+    return damage
+
+
 def _sidecar(change: Callable[[pa.Table], pa.Table]) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         table = pq.read_table(folder / "000001.parquet")
@@ -108,6 +115,9 @@ def _other_places(folder: Path) -> None:
             lambda f: (f / "_manifest.json").write_text('{"rows": 8}'),
             {"a manifest of other rows": 1},
         ),
+        (lambda f: (f / "README.md").unlink(), {"no card": 1}),
+        (_card(lambda t: t.replace("dtype: int32", "dtype: string", 1)), {"another card": 1}),
+        (_card(lambda t: t.replace("---\n", "---\nlicense: mit\n", 1) + "Our photos."), {}),
         (_sidecar(lambda t: t.drop_columns(["pdq"])), {"a sidecar with other columns": 1}),
         (_sidecar(lambda t: t.slice(0, 2)), {"a sidecar with other samples": 1}),
         (_sidecar(lambda t: t.take([1, 0, 2])), {"a sidecar with other samples": 2}),
