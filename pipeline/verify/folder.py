@@ -11,7 +11,7 @@ from pipeline import places
 from pipeline.card import card
 from pipeline.compaction import IN_JSON
 from pipeline.errors import BadInput
-from pipeline.placing import CARD
+from pipeline.placing import CARD, LOCK
 from pipeline.verify.findings import Findings
 from pipeline.verify.shards import Promise
 
@@ -163,7 +163,7 @@ def _check_card(path: Path, found: Findings) -> None:
 
 
 def _check_strays(names: list[str], promises: dict[str, Promise], found: Findings) -> None:
-    known = {INDEX, SIZES, MANIFEST, CARD, *_BY_OTHERS}
+    known = {INDEX, SIZES, MANIFEST, CARD, LOCK, *_BY_OTHERS}
     for name in promises:
         known |= {name, name.removesuffix(".tar") + ".parquet", places.beside(name)}
         known |= {name.removesuffix(".tar") + suffix for suffix in _INDEX_BY_OTHERS}
