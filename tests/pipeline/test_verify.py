@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.compaction import compact
+from pipeline.card import card
+from pipeline.compaction import IN_JSON, compact
 from pipeline.verify.findings import Findings
 from pipeline.verify.folder import look
 from pipeline.verify.shards import Task, verify
@@ -245,6 +246,17 @@ def test_no_byte_of_a_sidecar_can_be_changed_so_that_another_row_is_read_in_sile
         is_same = False
     of_sidecar = [kind for kind in kinds(folder, deep=False) if "sidecar" in kind]
     assert of_sidecar or is_same
+
+
+def test_the_captions_of_many_copies_are_no_flaw_of_a_sample(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    rows = compaction_rows.make(tmp_path / "raw", 2)
+    others = pa.array([["x" * 1000] * 2000, []], pa.list_(pa.string()))
+    folder.mkdir()
+    compact(rows.append_column("alternatives", others), 0, tmp_path / "raw", folder)
+    made.write_index(folder)
+    (folder / "README.md").write_text(card(IN_JSON, alternatives=True))
+    assert kinds(folder, deep=False) == {}
 
 
 def test_an_index_leads_to_no_other_folder(folder: Path) -> None:
