@@ -275,7 +275,9 @@ def main() -> None:
     def interrupted(*_: object) -> None:
         # Typer ends on an interrupt without a word, and the bridge to Spark with too many.
         logging.disable(logging.CRITICAL)
-        os.write(terminal, b"\nwit: interrupted; `wit build` goes on where it stopped\n")
+        # To verify makes nothing that could be taken up.
+        what = "" if sys.argv[1:2] == ["verify"] else "; `wit build` goes on where it stopped"
+        os.write(terminal, f"\nwit: interrupted{what}\n".encode())
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupted)

@@ -21,10 +21,11 @@ def main(run: Run) -> None:
     if has_alternatives:
         balanced = balanced.join(run.read("deduped"), on="pair_id", how="left")
     placed, shards = plan(balanced, run.settings.shard)
-    folder = run.begin("shards", resume=True)
+    # Executors have working directories of their own.
+    folder, raw_folder = run.begin("shards", resume=True).absolute(), run.path("images").absolute()
     clear_unfinished(folder)
     with run.progress.watch(run.spark, "shards"):
-        tasks = shard(placed, shards, str(run.path("images")), str(folder))
+        tasks = shard(placed, shards, str(raw_folder), str(folder))
         written = [Written(**row) for row in tasks.toArrow().to_pylist()]
     clear_others(folder, shards)
     write_text(folder, CARD, card(IN_JSON, alternatives=has_alternatives))

@@ -23,7 +23,7 @@ from pipeline.errors import BadInput
 from pipeline.placing import Written
 from pipeline.schemas import PLACES, SAMPLE_MEMBERS, SHARDED
 
-_VERSION = 1
+_VERSION = 2
 """Of what is made of the same rows."""
 IN_JSON = (
     "caption",
@@ -128,7 +128,7 @@ def _write_sidecar(
     table = table.replace_schema_metadata(placing.note(written, made_of))
     # Through memory: a full disk is then met where its error has a number.
     sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
     path.write_bytes(sink.getvalue())
 
 

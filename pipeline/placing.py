@@ -23,7 +23,8 @@ from pipeline.errors import BadInput
 SUFFIXES = (".parquet", ".places", ".tar")
 """Of a shard's files, in the order in which they appear."""
 _NOTE = b"shard"
-_LOCK = "_placing.lock"
+LOCK = "_placing.lock"
+"""A file of no meaning afterwards; a late attempt may leave it."""
 _OF_ALL = ("sizes.json", "index.json")
 CARD = "README.md"
 """What pipeline.card makes."""
@@ -89,7 +90,7 @@ def place(staged: Mapping[str, Path], number: int, made_of: str, written: Writte
     folder, stem = staged[".tar"].parent, stem_of(number)
     for file in staged.values():
         _sync(file)
-    with _locked(folder / _LOCK):
+    with _locked(folder / LOCK):
         done = whole(folder, number, made_of)
         if done is not None:
             return done
@@ -127,6 +128,10 @@ def clear_unfinished(folder: Path) -> None:
     """Remove what tells of all shards, and what killed attempts left behind."""
     for name in _OF_ALL:
         (folder / name).unlink(missing_ok=True)
+    _clear_staged(folder)
+
+
+def _clear_staged(folder: Path) -> None:
     staged = [path for name in (*_OF_ALL, CARD) for path in folder.glob(f".{name}.*")]
     # Places are staged twice: by the module that writes them, too.
     for path in (*staged, *folder.glob(".[0-9]*.*"), *folder.glob("..[0-9]*.*")):
@@ -134,13 +139,17 @@ def clear_unfinished(folder: Path) -> None:
 
 
 def clear_others(folder: Path, shards: int) -> None:
-    """Remove every shard from number `shards` on: of a plan that is no longer followed."""
+    """Remove every shard from number `shards` on: of a plan that is no longer followed.
+
+    And what second attempts at a task leave, which Spark kills when the first one has ended.
+    """
     files = [path for path in folder.glob("[0-9]*.*") if path.suffix in SUFFIXES]
     others = [path for path in files if path.stem.isdecimal() and int(path.stem) >= shards]
     # First what says that a shard is whole.
     for path in sorted(others, key=lambda path: (path.suffix != ".tar", path)):
         path.unlink()
-    (folder / _LOCK).unlink(missing_ok=True)
+    _clear_staged(folder)
+    (folder / LOCK).unlink(missing_ok=True)
 
 
 @contextmanager

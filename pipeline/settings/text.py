@@ -88,7 +88,8 @@ class IngestSettings(Closed):
     """Parameters of addresses that make no other picture, beside those that are known to only
     track; `name*` stands for all that begin so."""
     min_caption_chars: int = Field(default=5, ge=1)
-    max_caption_chars: int = Field(default=2000, ge=1)
+    max_caption_chars: int = Field(default=2000, ge=1, le=1 << 18)
+    """At most so many that a caption has a megabyte: longer texts are read by no loader."""
     drop_file_names: bool = False
     """Drop captions that are a file's name or an address, and nothing else."""
     blocked_domains: list[str] = []

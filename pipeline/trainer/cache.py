@@ -226,6 +226,8 @@ class Part:
 
     def finish(self) -> None:
         os.ftruncate(self._descriptor, self._length)
+        # Else a shard may have its name and length after a power cut, and not its bytes.
+        os.fsync(self._descriptor)
 
 
 def _root(loader: LoaderSettings) -> Path:

@@ -24,6 +24,8 @@ from pipeline.verify.findings import Findings
 _BLOCK = 512
 _NOT_PLAIN = "a header that is not plain ustar"
 _GZIP = b"\x1f\x8b"
+_MAX_JSON_BYTES = 1 << 26
+"""Of ours: a picture may stand on many pages, and its JSON hold the captions of all of them."""
 _NO_SAMPLE = re.compile(r"__[^/]*__($|/)")
 """Names that the webdataset package takes for notes."""
 
@@ -139,10 +141,13 @@ class Archive:
             # Pictures of the web are often odd, and fine; ours were made by one encoder.
             if flaw is not None and (self._ours or flaw[0] != images.WARNED):
                 self._tell(f"an image that is {flaw[0]}", sample.key, member.offset, flaw[1])
-        elif len(data) > MAX_TEXT_BYTES:
+        elif len(data) > self._most(suffix):
             self._tell("a text too long to be read", sample.key, member.offset)
         else:
             sample.texts.setdefault(suffix, data)
+
+    def _most(self, suffix: str) -> int:
+        return _MAX_JSON_BYTES if self._ours and suffix == "json" else MAX_TEXT_BYTES
 
     # -- the sample as a whole ---------------------------------------------------------------
 

@@ -8,14 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from pipeline import places
+from pipeline.card import card
+from pipeline.compaction import IN_JSON
 from pipeline.errors import BadInput
+from pipeline.placing import CARD, LOCK
 from pipeline.verify.findings import Findings
 from pipeline.verify.shards import Promise
 
 INDEX, SIZES, MANIFEST = "index.json", "sizes.json", "_manifest.json"
-_CARD = "README.md"
 _MAX_JSON_BYTES = 1 << 28
 """Of an index: 40,000 shards take 6 MB."""
+_MAX_CARD_BYTES = 1 << 20
 _NAME = re.compile(r"[0-9]{6,}\.tar")
 _SHA256 = re.compile("[0-9a-f]{64}")
 _BY_OTHERS = (".nv-meta", "_index.json")
@@ -62,6 +65,7 @@ def _ours(path: Path, names: list[str], index: Any, found: Findings) -> Folder:
     _check_index(index, list(promises.values()), found)
     _check_sizes(path, promises, found)
     _check_manifest(path, promises, found)
+    _check_card(path, found)
     _check_strays(names, promises, found)
     return Folder(path, list(promises), promises, ours=True)
 
@@ -141,8 +145,25 @@ def _check_manifest(path: Path, promises: dict[str, Promise], found: Findings) -
         found.add("a manifest of other rows", MANIFEST, detail=detail)
 
 
+def _check_card(path: Path, found: Findings) -> None:
+    """What others must be told of the folder; more may stand around it."""
+    file = path / CARD
+    if not file.is_file():
+        found.add("no card", CARD, detail="Hugging Face's datasets finds no tars without it")
+        return
+    try:
+        with file.open("rb") as opened:
+            told = opened.read(_MAX_CARD_BYTES)
+    except OSError as error:
+        found.add("another card", CARD, detail=str(error.strerror))
+        return
+    cards = [card(IN_JSON, alternatives=kept) for kept in (False, True)]
+    if not any(each.split("---\n")[1].encode() in told for each in cards):
+        found.add("another card", CARD, detail="it tells datasets of other files or columns")
+
+
 def _check_strays(names: list[str], promises: dict[str, Promise], found: Findings) -> None:
-    known = {INDEX, SIZES, MANIFEST, _CARD, *_BY_OTHERS}
+    known = {INDEX, SIZES, MANIFEST, CARD, LOCK, *_BY_OTHERS}
     for name in promises:
         known |= {name, name.removesuffix(".tar") + ".parquet", places.beside(name)}
         known |= {name.removesuffix(".tar") + suffix for suffix in _INDEX_BY_OTHERS}

@@ -9,8 +9,9 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Generator, Sequence
-from contextlib import suppress
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -34,7 +35,8 @@ class _Worker:
         context = multiprocessing.get_context("spawn")
         self.pipe, other = context.Pipe()
         self.process: SpawnProcess = context.Process(target=_work, args=(other,), daemon=True)
-        self.process.start()
+        with _uninterrupted():
+            self.process.start()
         # Else the pipe would stay open when the process is gone.
         other.close()
         self.is_ready = False
@@ -44,6 +46,25 @@ class _Worker:
         self.process.kill()
         self.process.join()
         self.pipe.close()
+
+
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """What is started within holds interrupts back, until it says what it does with them; and the
+    start itself is not broken off, but the interrupt comes behind it."""
+    # Started first: on its way it lets them through again.
+    resource_tracker.ensure_running()
+    came: list[int] = []
+    # Blocked is not enough here: another thread may take the signal for all.
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def verified(tasks: Sequence[Task], workers: int) -> Generator[Seen]:

@@ -1,7 +1,11 @@
 """wit verify: what it says, and its exit code"""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +93,27 @@ def test_the_shards_of_a_run_are_held_against_its_manifest(folder: Path, tmp_pat
     told = _verify("--run", run, "--workers", 1, "--quick")
     assert told.exit_code == 1
     assert "a manifest of other rows: 1" in told.output
+
+
+def _of_group(group: int) -> list[int]:
+    """The processes of a session that was begun by process `group`."""
+    stats = [path.read_text() for path in Path("/proc").glob("[0-9]*/stat")]
+    fields = [stat.rpartition(")")[2].split() for stat in stats]
+    numbers = [int(stat.split()[0]) for stat in stats]
+    return [n for n, field in zip(numbers, fields, strict=True) if int(field[2]) == group]
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="processes are looked up in /proc")
+def test_an_interrupt_while_workers_begin_is_one_line(folder: Path) -> None:
+    command = [sys.executable, "-m", "jobs", "verify", str(folder), "--workers", "2"]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    # It, who counts its resources, and a worker that has only just begun.
+    while len(_of_group(process.pid)) < 3 and process.poll() is None:
+        pass
+    os.killpg(process.pid, signal.SIGINT)
+    said = process.communicate(timeout=100)[1]
+    assert process.returncode == 130
+    assert [line for line in said.splitlines() if line] == ["wit: interrupted"]
 
 
 def test_mistakes_of_use_say_so(folder: Path, tmp_path: Path) -> None:

@@ -275,6 +275,16 @@ def test_only_shards_of_the_plan_are_left_and_nothing_that_was_staged(
     assert _files(final) == {**kept, "_begun.json": b"{}"}
 
 
+def test_what_a_second_attempt_at_a_task_left_is_gone_in_the_end(raw: Path, final: Path) -> None:
+    compact(compaction_rows.make(raw, 4), 0, raw, final)
+    write_index(final, [], 4)
+    whole = _files(final)
+    for name in (".000000.0a.tar", "..000000.0a.places.0b"):
+        (final / name).write_bytes(b"half")
+    clear_others(final, 1)
+    assert _files(final).items() == whole.items() - {("_placing.lock", b"")}
+
+
 def test_the_index_tells_of_every_shard_in_order(final: Path) -> None:
     shards = [Written("000001.tar", 3, 7, "b"), Written("000000.tar", 10, 9, "a")]
     index = write_index(final, shards, 10)

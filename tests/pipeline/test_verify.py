@@ -11,9 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.card import card
+from pipeline.compaction import IN_JSON, compact
 from pipeline.verify.findings import Findings
 from pipeline.verify.folder import look
 from pipeline.verify.shards import Task, verify
+from tests.pipeline import compaction_rows
 from tests.pipeline import verify_shards as made
 from tests.pipeline.verify_shards import kinds
 
@@ -56,6 +59,13 @@ def _edit(name: str, change: Callable[[dict[str, object]], object]) -> Callable[
         told = json.loads((folder / name).read_text())
         change(told)
         (folder / name).write_text(json.dumps(told))
+
+    return damage
+
+
+def _card(change: Callable[[str], str]) -> Callable[[Path], None]:
+    def damage(folder: Path) -> None:
+        (folder / "README.md").write_text(change((folder / "README.md").read_text()))
 
     return damage
 
@@ -106,6 +116,9 @@ def _other_places(folder: Path) -> None:
             lambda f: (f / "_manifest.json").write_text('{"rows": 8}'),
             {"a manifest of other rows": 1},
         ),
+        (lambda f: (f / "README.md").unlink(), {"no card": 1}),
+        (_card(lambda t: t.replace("dtype: int32", "dtype: string", 1)), {"another card": 1}),
+        (_card(lambda t: t.replace("---\n", "---\nlicense: mit\n", 1) + "Our photos."), {}),
         (_sidecar(lambda t: t.drop_columns(["pdq"])), {"a sidecar with other columns": 1}),
         (_sidecar(lambda t: t.slice(0, 2)), {"a sidecar with other samples": 1}),
         (_sidecar(lambda t: t.take([1, 0, 2])), {"a sidecar with other samples": 2}),
@@ -213,6 +226,37 @@ def test_no_byte_of_a_folder_can_be_changed_so_that_it_is_not_finished(
     path.write_bytes(raw[:at] if data.draw(st.booleans()) else raw)
     found = kinds(folder, deep=False)
     assert found or path.suffix != ".tar"
+
+
+@settings(deadline=None, max_examples=100)
+@given(at=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
+def test_no_byte_of_a_sidecar_can_be_changed_so_that_another_row_is_read_in_silence(
+    tmp_path_factory: pytest.TempPathFactory, at: float, change: int
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    compact(compaction_rows.make(folder / "raw", 3), 0, folder / "raw", folder)
+    made.write_index(folder)
+    path = folder / "000000.parquet"
+    whole, raw = pq.read_table(path), bytearray(path.read_bytes())
+    raw[int(at * len(raw))] ^= change
+    path.write_bytes(raw)
+    try:
+        is_same = pq.read_table(path).equals(whole)
+    except (OSError, ValueError, pa.ArrowException):
+        is_same = False
+    of_sidecar = [kind for kind in kinds(folder, deep=False) if "sidecar" in kind]
+    assert of_sidecar or is_same
+
+
+def test_the_captions_of_many_copies_are_no_flaw_of_a_sample(tmp_path: Path) -> None:
+    folder = tmp_path / "shards"
+    rows = compaction_rows.make(tmp_path / "raw", 2)
+    others = pa.array([["x" * 1000] * 2000, []], pa.list_(pa.string()))
+    folder.mkdir()
+    compact(rows.append_column("alternatives", others), 0, tmp_path / "raw", folder)
+    made.write_index(folder)
+    (folder / "README.md").write_text(card(IN_JSON, alternatives=True))
+    assert kinds(folder, deep=False) == {}
 
 
 def test_an_index_leads_to_no_other_folder(folder: Path) -> None:

@@ -13,6 +13,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline import places, tars
+from pipeline.card import card
+from pipeline.compaction import IN_JSON
 from pipeline.schemas import PLACES, SHARDED
 from pipeline.verify.findings import Findings
 from pipeline.verify.folder import look
@@ -64,6 +66,7 @@ def write_ours(folder: Path, samples: list[Pair], per_shard: int = 4) -> Path:
         write_sidecar(tar, part, rows)
         write_places(tar, [key for key, _, _ in part], rows)
     write_index(folder, per_shard)
+    (folder / "README.md").write_text(card(IN_JSON))
     return folder
 
 
@@ -78,7 +81,8 @@ def write_sidecar(tar: Path, part: list[Pair], rows: list[tuple[int, ...]]) -> N
     }
     columns = [given.get(f.name, _empty(f) * len(part)) for f in SHARDED]
     arrays = [pa.array(c, f.type) for c, f in zip(columns, SHARDED, strict=True)]
-    pq.write_table(pa.Table.from_arrays(arrays, schema=SHARDED), tar.with_suffix(".parquet"))
+    table = pa.Table.from_arrays(arrays, schema=SHARDED)
+    pq.write_table(table, tar.with_suffix(".parquet"), write_page_checksum=True)
 
 
 def _empty(field: pa.Field) -> list[Any]:
