@@ -13,7 +13,7 @@ def main(run: Run) -> None:
     settings = run.settings.dedup
     images, fingerprints = run.read("images"), run.read("fingerprints")
     overlaps = dedup.overlaps(fingerprints, settings)
-    where = places(images, str(run.path("images")))
+    where = places(images, str(run.path("images").absolute()))
     overlaps = second_look(overlaps, where, fingerprints, settings)
     if settings.decisions is not None:
         overlaps = dedup.decided(overlaps, decisions.read(settings.decisions))

@@ -7,7 +7,7 @@ from pipeline.fingerprint import REASONS, corpus, evaluation, images_of_sets
 
 def main(run: Run) -> None:
     settings = run.settings
-    hashed = corpus(run.read("images"), str(run.path("images")))
+    hashed = corpus(run.read("images"), str(run.path("images").absolute()))
     if settings.evalsets:
         tasks = settings.spark.partitions
         sets = evaluation(run.spark, settings.evalsets, settings.fingerprint, tasks)

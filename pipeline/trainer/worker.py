@@ -8,7 +8,6 @@ import logging
 import os
 import pickle
 import select
-import signal
 import struct
 import sys
 import warnings
@@ -30,8 +29,6 @@ _ORPHAN_SECONDS = 5.0
 
 def main(job: int, tasks: int, done: int, memory: int) -> None:
     """Fill rows until no task can come any more."""
-    # Ctrl-C reaches every process of a terminal; the trainer decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     # What decoders say of broken images, a line each, would fill the disk with nothing to do about.
     logging.disable()
     warnings.simplefilter("ignore")

@@ -79,9 +79,13 @@ class Workers:
         self._said.append(said)
         # -P: a `pipeline` in the folder where somebody stands is none of ours.
         command = [sys.executable, "-P", "-m", "pipeline.trainer.worker", *map(str, files)]
-        nothing = subprocess.DEVNULL
         process = subprocess.Popen(  # noqa: S603 - ourselves
-            command, pass_fds=files, env=environment, stdin=nothing, stderr=said
+            command,
+            pass_fds=files,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stderr=said,
+            process_group=0,  # Ctrl-C is for the trainer, which ends the workers
         )
         self._processes.append(process)
 

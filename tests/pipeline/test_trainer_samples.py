@@ -4,7 +4,7 @@ import gc
 import io
 import json
 import tarfile
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import chain
 
 import fsspec
@@ -328,5 +328,8 @@ def test_a_cache_too_small_for_the_window_is_refused_with_a_window_that_fits(els
         batches_of(elsewhere, cache=str(tmp_path), cache_bytes=room, window=2)
     batches = batches_of(elsewhere, cache=str(tmp_path), cache_bytes=room, window=1, workers=0)
     assert len(list(batches.between(0, 8))) == 8
-    kept = sum(path.stat().st_size for path in tmp_path.glob("shards/*/*"))
+    kept = 0
+    for path in tmp_path.glob("shards/*/*"):
+        with suppress(FileNotFoundError):  # what is fetched ahead may be moved meanwhile
+            kept += path.stat().st_size
     assert kept <= room

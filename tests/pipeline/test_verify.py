@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.card import card
@@ -230,6 +230,8 @@ def test_no_byte_of_a_folder_can_be_changed_so_that_it_is_not_finished(
 
 @settings(deadline=None, max_examples=100)
 @given(at=st.floats(0, 1, exclude_max=True), change=st.integers(1, 255))
+@example(at=0.427111843123897, change=1)  # the footer: a column of no values
+@example(at=0.03626, change=119)  # a page's header: words that its dictionary lacks
 def test_no_byte_of_a_sidecar_can_be_changed_so_that_another_row_is_read_in_silence(
     tmp_path_factory: pytest.TempPathFactory, at: float, change: int
 ) -> None:
