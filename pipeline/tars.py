@@ -122,7 +122,11 @@ class Writer:
                 small += (named, tail, sized, rest, data, _ZEROS[padding])
             else:
                 small += (named, tail, sized, rest)
-                pieces += (b"".join(small), data)
+                begin = b"".join(small)
+                pieces += (begin, data)
+                if self._hash is not None:  # now, while the cache has it
+                    self._hash.update(begin)
+                    self._hash.update(data)
                 small.clear()
                 small.append(_ZEROS[padding])
             at += _BLOCK
@@ -134,11 +138,11 @@ class Writer:
         return offsets
 
     def _flush(self) -> None:
-        self._pieces.append(b"".join(self._small))
+        rest_of_small = b"".join(self._small)
+        self._pieces.append(rest_of_small)
         self._small.clear()
         if self._hash is not None:
-            for piece in self._pieces:
-                self._hash.update(piece)
+            self._hash.update(rest_of_small)
         for first in range(0, len(self._pieces), _MAX_PIECES):
             pieces = self._pieces[first : first + _MAX_PIECES]
             written = os.writev(self._file, pieces)
