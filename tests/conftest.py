@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from pyspark.sql import SparkSession
+from small import SMALL
 
 from jobs import walk
 from jobs.run import Run
@@ -14,7 +15,6 @@ from pipeline.settings import SparkSettings
 
 PAIRS = 300
 PORT = 18584
-SETS = ["train.epochs=1.0", "train.batch_size=32", "train.warmup_steps=2", "balance.seed=7"]
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +39,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
 def built(world: World, spark: SparkSession, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A finished run in the small world."""
     root = tmp_path_factory.mktemp("runs") / "first"
-    run = Run.open(root, world.settings, [*SETS, "spark.partitions=3"])
+    run = Run.open(root, world.settings, [*SMALL, "spark.partitions=3"])
     walk.build(run)
     return run

@@ -15,7 +15,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
-from conftest import SETS
+from small import SMALL
 
 from jobs import follow, planted, report, status, walk
 from jobs.run import Run
@@ -216,7 +216,7 @@ def _until_shards(run: Run) -> None:
 def other(built: Run, world: World, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run with other partitions, up to its shards, after `built` has healed what heals."""
     root = tmp_path_factory.mktemp("runs") / "other"
-    run = Run.open(root, world.settings, [*SETS, "spark.partitions=7"])
+    run = Run.open(root, world.settings, [*SMALL, "spark.partitions=7"])
     _until_shards(run)
     return run
 
@@ -226,7 +226,7 @@ def killed(other: Run, world: World, tmp_path_factory: pytest.TempPathFactory) -
     """A run that was killed in its first round of downloads, and once more in its second."""
     root = tmp_path_factory.mktemp("killed") / "run"
     images = root / "05_images"
-    words = [f"--set={assignment}" for assignment in [*SETS, "spark.master=local[2]"]]
+    words = [f"--set={assignment}" for assignment in [*SMALL, "spark.master=local[2]"]]
     _kill(["build", f"--config={world.settings}", *words], root, "05_images/*_stats.json")
     done = _stats(images)
     assert done
