@@ -76,7 +76,7 @@ def test_one_pair_is_followed_from_the_wat_to_a_batch(built: Run, world: World) 
     cutter = tokenizer.load(built.path("checkpoints") / VOCABULARY)
     samples = Samples(built.path("shards"))
     batches = Batches(samples, cutter, batch_size=32, side=32, context=64, seed=0)
-    for batch in batches.between(0, 2 * batches.per_epoch, workers=0):
+    for batch in batches.between(0, 2 * len(samples) // 32, workers=0):
         if pair["pair_id"] in batch.pair_ids:
             tokens = batch.tokens_BL[batch.pair_ids.index(pair["pair_id"])].tolist()
             said = cutter.decode(tokens[1 : tokens.index(cutter.end)])
