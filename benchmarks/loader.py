@@ -28,8 +28,7 @@ from PIL import Image, ImageEnhance
 
 from benchmarks import loaders
 from benchmarks.form import Figure, alternate, publish
-from pipeline import places, tars
-from pipeline.trainer import tokenizer
+from pipeline import places, tars, tokenizer
 
 SHARDS, PER_SHARD, ROUNDS = 20, 500, 5
 SMALL_SHARDS, PER_SMALL_SHARD = 1000, 8

@@ -41,7 +41,7 @@ _SCALE, _RATIO, _TRIES = (0.9, 1.0), (3 / 4, 4 / 3), 10
 
 
 def tokenizer(folder: Path) -> Any:
-    from pipeline.trainer import tokenizer
+    from pipeline import tokenizer
 
     return tokenizer.load(folder / MERGES)
 

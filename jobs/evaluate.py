@@ -9,9 +9,10 @@ import pyarrow.dataset as ds
 from jobs.ledger import Ledger
 from jobs.run import Run
 from jobs.train import VOCABULARY
+from pipeline import tokenizer
 from pipeline.errors import BadInput, MissingTable
 from pipeline.evaluate.score import score
-from pipeline.trainer import checkpoint, tokenizer
+from pipeline.trainer import checkpoint
 from pipeline.trainer.loop import device_of
 from pipeline.trainer.model import architecture
 

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from jobs.ledger import Ledger
 from jobs.run import Run
-from pipeline.trainer import checkpoint, tokenizer
+from pipeline import tokenizer
+from pipeline.trainer import checkpoint
 from pipeline.trainer.loop import steps_in, train
 from pipeline.trainer.samples import Samples
 

@@ -13,8 +13,8 @@ from pipeline.evaluate import probe, zeroshot
 from pipeline.evaluate.accuracy import by_overlap, mean_per_class_recall
 from pipeline.evaluate.encode import Encoded, encode
 from pipeline.settings import EvalSet, EvaluateSettings
+from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.model import CLIP
-from pipeline.trainer.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)

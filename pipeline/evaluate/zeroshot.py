@@ -8,8 +8,8 @@ import numpy.typing as npt
 import torch
 import torch.nn.functional as F
 
+from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.model import CLIP
-from pipeline.trainer.tokenizer import Tokenizer
 
 
 def class_embeddings(

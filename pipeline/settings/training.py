@@ -40,20 +40,66 @@ class TrainSettings(Closed):
         {
             "device",
             "cpu_threads",
+            "micro_batch_size",
+            "loss_tile",
+            "text_groups",
+            "pool_last_block",
+            "gradient_checkpointing",
+            "compile",
+            "parallel",
             "log_every_steps",
             "save_every_steps",
             "keep_checkpoints",
+            "keep_every_steps",
+            "tensorboard",
+            "wandb_project",
+            "peak_tflops",
+            "wait_seconds",
         }
     )
 
+    shards: str | None = None
+    """A folder of shards, or an address that fsspec knows, instead of the run's own; anybody's
+    WebDatasets will do."""
     model: str = "ViT-B/32"
     """One of the paper's nine, or `tiny` or `tiny-RN` for a laptop."""
+    weights: str | None = None
+    """Weights to begin with instead of fresh ones, as `wit evaluate --weights` reads them. The
+    text encoder needs the vocabulary that they were trained with."""
     batch_size: int = Field(default=32_768, gt=0)
+    """Pairs of a step, of all GPUs together."""
+    micro_batch_size: int | None = Field(default=None, gt=0)
+    """Pairs of a GPU that pass through the encoders at a time; all of them when not given. The
+    gradient is that of the whole batch (GradCache); every encoder runs forward twice."""
+    split_batch_norm: bool = False
+    """Allow a micro-batch smaller than the batch in a ResNet, whose BatchNorm then normalises each
+    micro-batch by itself: another function than that of the whole batch."""
+    sync_batch_norm: bool = False
+    """In a ResNet on several GPUs, normalise over the batch of all of them."""
     epochs: float = Field(default=32.0, gt=0)
-    learning_rate: float | None = None
+    learning_rate: float | None = Field(default=None, gt=0)
     """The paper's for the model when not given."""
     warmup_steps: int = Field(default=2_000, ge=0)
     weight_decay: float = Field(default=0.2, ge=0)
+    max_grad_norm: float | None = Field(default=None, gt=0)
+    """Longer gradients are scaled down to this norm. CLIP does not."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the encoders; weights, sums of logits and the optimizer are fp32. `auto` is bf16 on a
+    GPU and fp32 on a CPU."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """torch.compile for each kind of block; `auto` is on for a GPU."""
+    gradient_checkpointing: bool = False
+    """Keep only each block's input for the backward pass and compute the rest again."""
+    text_groups: int = Field(default=8, gt=0)
+    """Groups of texts of like length, each cut behind its longest: padding is not computed."""
+    pool_last_block: bool = True
+    """Compute only the position that is read in the last block of a transformer."""
+    loss_tile: int = Field(default=4_096, gt=0)
+    """Rows and columns of the matrix of logits that are in memory at a time."""
+    parallel: Literal["ddp", "fsdp"] = "ddp"
+    """With several processes (torchrun): whole weights in each, or their shards (FSDP2)."""
+    wait_seconds: int = Field(default=600, gt=0)
+    """How long a process waits for the others before it gives up."""
     vocabulary: str | None = None
     """A merges file in CLIP's layout (bpe_simple_vocab); trained from the corpus when not given."""
     merges: int = Field(default=48_894, gt=0)
@@ -61,7 +107,15 @@ class TrainSettings(Closed):
     save_every_steps: int = Field(default=1_000, gt=0)
     keep_checkpoints: int = Field(default=3, gt=0)
     """The newest; older ones are removed as new ones are written."""
+    keep_every_steps: int | None = Field(default=None, gt=0)
+    """Checkpoints of these steps are never removed; each must be one that is saved."""
     log_every_steps: int = Field(default=10, gt=0)
+    tensorboard: bool = False
+    """Write what is logged for TensorBoard too, into `tensorboard` beside the checkpoints."""
+    wandb_project: str | None = None
+    """Send what is logged to this project of Weights & Biases too."""
+    peak_tflops: float | None = Field(default=None, gt=0)
+    """Dense bf16 TFLOP/s of one GPU, for the MFU; known for usual ones."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     cpu_threads: int = Field(default=0, ge=0)
     """Threads of each operation on the CPU; 0 leaves it to torch. On a busy machine take fewer

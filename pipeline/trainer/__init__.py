@@ -11,7 +11,6 @@ filling      the rows of a batch (worker: in a process of its own, ring: into sh
 workers      those processes, as the trainer sees them
 samples      shards -> batches, a pure function of seed and step
 feeding      batches -> the device
-tokenizer    captions -> tokens
 model        CLIP, and the nine models of the paper by name
 loss         what is made small
 loop         the training loop

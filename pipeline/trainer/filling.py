@@ -11,13 +11,13 @@ from typing import NamedTuple
 from pipeline.decoding import Undecodable
 from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings
+from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.index import Index, Shard
 from pipeline.trainer.order import Order
 from pipeline.trainer.pixels import random_square
 from pipeline.trainer.reading import Reader, Unreadable
 from pipeline.trainer.ring import Shape, Slot
 from pipeline.trainer.stores import open_store
-from pipeline.trainer.tokenizer import Tokenizer
 
 _MAX_ATTEMPTS = 100
 """Samples in a row that cannot be read; more of them are no accident."""

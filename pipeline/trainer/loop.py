@@ -18,12 +18,12 @@ from torch import nn
 
 from pipeline.errors import BadInput, WitError
 from pipeline.settings import TrainSettings
+from pipeline.tokenizer import Tokenizer
 from pipeline.trainer import checkpoint
 from pipeline.trainer.feeding import fed, normalised
 from pipeline.trainer.loss import contrastive
 from pipeline.trainer.model import MAX_LOGIT_SCALE, Architecture, architecture, build
 from pipeline.trainer.samples import Batch, Batches, Samples
-from pipeline.trainer.tokenizer import Tokenizer
 
 METRICS = "metrics.jsonl"
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings
+from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.feeding import pinned
 from pipeline.trainer.filling import Filler, Job, Skipped
 from pipeline.trainer.index import open_index
@@ -27,7 +28,6 @@ from pipeline.trainer.reading import Reader, Sample
 from pipeline.trainer.remote import RemoteStore
 from pipeline.trainer.ring import Ring, Shape, Slot, slot_of
 from pipeline.trainer.stores import open_store
-from pipeline.trainer.tokenizer import Tokenizer
 from pipeline.trainer.workers import Workers
 
 _HELD = 2

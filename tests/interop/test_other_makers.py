@@ -24,8 +24,8 @@ import webdataset
 from asking import Strangers
 from PIL import Image
 
+from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.samples import Batches, Samples
-from pipeline.trainer.tokenizer import Tokenizer
 
 VERSIONS = [name for name in environments.PINS if name.startswith("webdataset-")]
 Told = list[corpus.Pair]

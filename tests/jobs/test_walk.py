@@ -21,9 +21,9 @@ from jobs import follow, planted, report, status, walk
 from jobs.run import Run
 from jobs.train import VOCABULARY
 from jobs.world import World
+from pipeline import tokenizer
 from pipeline.ingest.links import links_in_wat
 from pipeline.schemas import SAMPLE_MEMBERS
-from pipeline.trainer import tokenizer
 from pipeline.trainer.samples import Batches, Samples
 
 

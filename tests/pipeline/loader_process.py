@@ -13,8 +13,8 @@ from pathlib import Path
 import psutil
 
 from pipeline.settings import LoaderSettings
+from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.samples import Batches, Samples
-from pipeline.trainer.tokenizer import Tokenizer
 
 
 def main(shards: str, *numbers: str) -> None:

@@ -11,10 +11,11 @@ from trainer_shards import COLOURS, jpeg, pairs, write_shards
 from jobs import evaluate, train
 from jobs.ledger import Ledger
 from jobs.run import Run
+from pipeline import tokenizer
 from pipeline.errors import BadInput, MissingTable
 from pipeline.schemas import AUDIT
 from pipeline.settings import EvalSet, EvaluateSettings, Settings, TrainSettings
-from pipeline.trainer import checkpoint, model, tokenizer
+from pipeline.trainer import checkpoint, model
 
 
 @pytest.fixture(autouse=True)

@@ -12,8 +12,8 @@ from pipeline.evaluate import probe, zeroshot
 from pipeline.evaluate.accuracy import accuracy, by_overlap, mean_per_class_recall
 from pipeline.evaluate.score import score
 from pipeline.settings import EvalSet, EvaluateSettings
+from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.model import Architecture, build
-from pipeline.trainer.tokenizer import Tokenizer
 
 CPU = torch.device("cpu")
 

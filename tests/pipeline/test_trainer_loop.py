@@ -10,12 +10,12 @@ from trainer_shards import COLOURS, jpeg, pairs, write_shards
 
 from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings, TrainSettings
+from pipeline.tokenizer import Tokenizer, count_words, learn
 from pipeline.trainer import checkpoint, loop, model
 from pipeline.trainer.checkpoint import DamagedCheckpoint
 from pipeline.trainer.feeding import normalised
 from pipeline.trainer.pixels import centre_square
 from pipeline.trainer.samples import Samples
-from pipeline.trainer.tokenizer import Tokenizer, count_words, learn
 
 SMALL = model.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
 

@@ -18,8 +18,8 @@ from PIL import Image
 from trainer_shards import pairs, write_shards
 
 from pipeline.settings import LoaderSettings
+from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.samples import Batches, Samples
-from pipeline.trainer.tokenizer import Tokenizer
 from pipeline.trainer.workers import WorkerDied
 
 ROOT = Path(__file__).parents[2]

@@ -16,9 +16,9 @@ from trainer_shards import pairs, write_shards
 
 from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings
+from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.reading import Unreadable
 from pipeline.trainer.samples import Batches, Samples
-from pipeline.trainer.tokenizer import Tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import BadInput
-from pipeline.trainer.tokenizer import Tokenizer, count_words, learn, load, words
+from pipeline.tokenizer import Tokenizer, count_words, learn, load, words
 
 CAPTIONS = ["the cat sat on the mat", "The cat's hat", "that café, 2 cats &amp; 10 dogs! 🐈"]
 
