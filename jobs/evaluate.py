@@ -13,8 +13,8 @@ from pipeline import tokenizer
 from pipeline.errors import BadInput, MissingTable
 from pipeline.evaluate.score import score
 from pipeline.trainer import checkpoint
+from pipeline.trainer.architectures import architecture
 from pipeline.trainer.loop import device_of
-from pipeline.trainer.model import architecture
 
 
 def main(run: Run) -> None:

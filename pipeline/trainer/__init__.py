@@ -11,7 +11,8 @@ filling      the rows of a batch (worker: in a process of its own, ring: into sh
 workers      those processes, as the trainer sees them
 samples      shards -> batches, a pure function of seed and step
 feeding      batches -> the device
-model        CLIP, and the nine models of the paper by name
+architectures  the sizes of the nine models of the paper, by name
+model        CLIP
 loss         what is made small
 loop         the training loop
 checkpoint   what is kept, so that a run can go on

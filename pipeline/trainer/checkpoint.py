@@ -20,7 +20,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from pipeline.errors import BadInput, WitError
-from pipeline.trainer.model import CLIP, architecture
+from pipeline.trainer.architectures import architecture
+from pipeline.trainer.model import CLIP
 
 _MODEL, _OPTIMIZER, _STATE = "model.safetensors", "optimizer.safetensors", "state.json"
 _NAME = re.compile(r"step_(\d{9,})")

@@ -20,9 +20,10 @@ from pipeline.errors import BadInput, WitError
 from pipeline.settings import TrainSettings
 from pipeline.tokenizer import Tokenizer
 from pipeline.trainer import checkpoint
+from pipeline.trainer.architectures import Architecture, architecture
 from pipeline.trainer.feeding import fed, normalised
 from pipeline.trainer.loss import contrastive
-from pipeline.trainer.model import MAX_LOGIT_SCALE, Architecture, architecture, build
+from pipeline.trainer.model import MAX_LOGIT_SCALE, build
 from pipeline.trainer.samples import Batch, Batches, Samples
 
 METRICS = "metrics.jsonl"

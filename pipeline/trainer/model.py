@@ -1,4 +1,4 @@
-"""CLIP: an image encoder and a text encoder that end in one space. The paper's nine, by name.
+"""CLIP: an image encoder and a text encoder that end in one space.
 
 Parameters carry the names of OpenAI's released checkpoints. Shapes: B batch, C channels, H height,
 W width, P positions (patches, and one for the whole), L tokens, D width, E embedding.
@@ -6,66 +6,15 @@ W width, P positions (patches, and one for the whole), L tokens, D width, E embe
 
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.errors import BadInput
-
-
-@dataclass(frozen=True)
-class Architecture:
-    """One model: its sizes, and the optimiser's constants that go with it. CLIP, tables 18-20."""
-
-    embed: int
-    resolution: int
-    layers: tuple[int, ...]
-    """Blocks of the four stages of a ResNet; of a ViT, one number."""
-    width: int
-    patch: int | None
-    """Pixels of a patch's side; None for a ResNet."""
-    text_width: int
-    text_layers: int = 12
-    context: int = 77
-    learning_rate: float = 5e-4
-
-    @property
-    def betas(self) -> tuple[float, float]:
-        return (0.9, 0.999) if self.patch is None else (0.9, 0.98)
-
-    @property
-    def eps(self) -> float:
-        return 1e-8 if self.patch is None else 1e-6
-
-
-ARCHITECTURES = {
-    "RN50": Architecture(1024, 224, (3, 4, 6, 3), 64, None, 512),
-    "RN101": Architecture(512, 224, (3, 4, 23, 3), 64, None, 512),
-    "RN50x4": Architecture(640, 288, (4, 6, 10, 6), 80, None, 640),
-    "RN50x16": Architecture(768, 384, (6, 8, 18, 8), 96, None, 768, learning_rate=4e-4),
-    "RN50x64": Architecture(1024, 448, (3, 15, 36, 10), 128, None, 1024, learning_rate=3.6e-4),
-    "ViT-B/32": Architecture(512, 224, (12,), 768, 32, 512),
-    "ViT-B/16": Architecture(512, 224, (12,), 768, 16, 512),
-    "ViT-L/14": Architecture(768, 224, (24,), 1024, 14, 768, learning_rate=4e-4),
-    "ViT-L/14@336": Architecture(768, 336, (24,), 1024, 14, 768, learning_rate=2e-5),
-    "tiny": Architecture(128, 64, (4,), 128, 16, 128, 2, 32),
-    "tiny-RN": Architecture(128, 64, (1, 1, 1, 1), 16, None, 128, 2, 32, learning_rate=2e-3),
-}
-"""The paper's nine models, and two that learn on a laptop: a ViT and a ResNet."""
+from pipeline.trainer.architectures import Architecture, architecture
 
 MAX_LOGIT_SCALE = math.log(100)
 """CLIP, section 2.5: logits are never scaled by more than 100."""
-
-
-def architecture(name: str) -> Architecture:
-    """The architecture called `name`. Raises BadInput for a name that is not in the table."""
-    try:
-        return ARCHITECTURES[name]
-    except KeyError:
-        known = ", ".join(ARCHITECTURES)
-        raise BadInput(f"train.model: no model is called `{name}`: choose one of {known}") from None
 
 
 class QuickGELU(nn.Module):

@@ -15,13 +15,13 @@ from pipeline import tokenizer
 from pipeline.errors import BadInput, MissingTable
 from pipeline.schemas import AUDIT
 from pipeline.settings import EvalSet, EvaluateSettings, Settings, TrainSettings
-from pipeline.trainer import checkpoint, model
+from pipeline.trainer import architectures, checkpoint
 
 
 @pytest.fixture(autouse=True)
 def _small_model(monkeypatch):
-    small = model.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
-    monkeypatch.setitem(model.ARCHITECTURES, "tiny", small)
+    small = architectures.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
+    monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", small)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

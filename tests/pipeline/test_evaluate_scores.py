@@ -13,7 +13,8 @@ from pipeline.evaluate.accuracy import accuracy, by_overlap, mean_per_class_reca
 from pipeline.evaluate.score import score
 from pipeline.settings import EvalSet, EvaluateSettings
 from pipeline.tokenizer import Tokenizer
-from pipeline.trainer.model import Architecture, build
+from pipeline.trainer.architectures import Architecture
+from pipeline.trainer.model import build
 
 CPU = torch.device("cpu")
 

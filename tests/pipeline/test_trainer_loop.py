@@ -11,13 +11,13 @@ from trainer_shards import COLOURS, jpeg, pairs, write_shards
 from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings, TrainSettings
 from pipeline.tokenizer import Tokenizer, count_words, learn
-from pipeline.trainer import checkpoint, loop, model
+from pipeline.trainer import architectures, checkpoint, loop, model
 from pipeline.trainer.checkpoint import DamagedCheckpoint
 from pipeline.trainer.feeding import normalised
 from pipeline.trainer.pixels import centre_square
 from pipeline.trainer.samples import Samples
 
-SMALL = model.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
+SMALL = architectures.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
 
 
 class Meter:
@@ -32,7 +32,7 @@ class Meter:
 
 @pytest.fixture(autouse=True)
 def _small_model(monkeypatch):
-    monkeypatch.setitem(model.ARCHITECTURES, "tiny", SMALL)
+    monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", SMALL)
     threads = torch.get_num_threads()
     # Threads that wait for a busy core cost such a small model more than they give.
     torch.set_num_threads(1)
@@ -94,8 +94,8 @@ def test_gains_biases_and_the_logit_scale_are_not_decayed():
 
 
 def test_resnets_and_vits_get_their_own_constants():
-    resnet = loop.optimizer_of(torch.nn.Linear(2, 2), model.ARCHITECTURES["RN50"], 0.2)
-    vit = loop.optimizer_of(torch.nn.Linear(2, 2), model.ARCHITECTURES["ViT-B/32"], 0.2)
+    resnet = loop.optimizer_of(torch.nn.Linear(2, 2), architectures.ARCHITECTURES["RN50"], 0.2)
+    vit = loop.optimizer_of(torch.nn.Linear(2, 2), architectures.ARCHITECTURES["ViT-B/32"], 0.2)
     assert (resnet.defaults["betas"], resnet.defaults["eps"]) == ((0.9, 0.999), 1e-8)
     assert (vit.defaults["betas"], vit.defaults["eps"]) == ((0.9, 0.98), 1e-6)
 
@@ -276,8 +276,8 @@ CLASSES = [(colour, side) for colour in COLOURS for side in ("left", "right")]
 
 
 def test_a_small_model_learns_which_colour_is_on_which_side(tmp_path, monkeypatch):
-    deeper = model.Architecture(16, 32, (3,), 64, 8, 64, 2, 32, learning_rate=1e-3)
-    monkeypatch.setitem(model.ARCHITECTURES, "tiny", deeper)
+    deeper = architectures.Architecture(16, 32, (3,), 64, 8, 64, 2, 32, learning_rate=1e-3)
+    monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", deeper)
     drawn = []
     for n in range(64):
         colour, side = CLASSES[n % 8]

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from pipeline.errors import BadInput
+from pipeline.trainer.architectures import ARCHITECTURES, Architecture, architecture
 from pipeline.trainer.loss import contrastive
-from pipeline.trainer.model import ARCHITECTURES, CLIP, Architecture, architecture, build
+from pipeline.trainer.model import CLIP, build
 
 PUBLISHED = {
     "RN50": 102_007_137,
