@@ -13,7 +13,7 @@ from pipeline.evaluate.accuracy import accuracy, by_overlap, mean_per_class_reca
 from pipeline.evaluate.score import score
 from pipeline.settings import EvalSet, EvaluateSettings
 from pipeline.tokenizer import Tokenizer
-from pipeline.trainer.architectures import Architecture
+from pipeline.trainer.architectures import ARCHITECTURES, Architecture
 from pipeline.trainer.model import build
 
 CPU = torch.device("cpu")
@@ -125,7 +125,7 @@ def shapes(tmp_path):
 def scored(path, overlapping=frozenset(), **changes):
     arch = Architecture(16, 32, (1,), 64, 16, 64, 1, 32)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(build.__globals__["ARCHITECTURES"], "tiny", arch)
+        patch.setitem(ARCHITECTURES, "tiny", arch)
         model = build("tiny", 514, seed=0).eval()
     evalset = EvalSet(**{"name": "things", "path": str(path), "train_split": "train"} | changes)
     settings = EvaluateSettings(batch_size=3, probe_strengths=3)
