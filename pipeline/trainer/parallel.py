@@ -29,10 +29,9 @@ class Ranks:
         tensor = tensor.detach()
         if self.count == 1:
             return tensor
-        shape = (self.count * tensor.shape[0], *tensor.shape[1:])
-        gathered = torch.empty(shape, dtype=tensor.dtype, device=tensor.device)
-        dist.all_gather_into_tensor(gathered, tensor.contiguous())
-        return gathered
+        gathered = tensor.new_empty((self.count, *tensor.shape))
+        dist.all_gather(list(gathered), tensor.contiguous())
+        return gathered.flatten(0, 1)
 
 
 ALONE = Ranks(rank=0, count=1, local=0, device=torch.device("cpu"))
