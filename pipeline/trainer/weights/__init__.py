@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from pipeline.errors import BadInput, WitError
 from pipeline.trainer import checkpoint
 from pipeline.trainer.architectures import architecture
-from pipeline.trainer.model import CLIP, QuickGELU
+from pipeline.trainer.model import CLIP
 from pipeline.trainer.weights import hugging_face, open_clip, sizes
 from pipeline.trainer.weights.tensors import Tensors
 
@@ -138,13 +138,9 @@ def _read(path: Path, tensors: Tensors, name: str) -> dict[str, Tensor]:
 
 def _use_gelu(model: CLIP) -> None:
     """Exact GELUs in the place of the model's own."""
-    found = [
-        (module, name)
-        for module in model.modules()
-        for name, child in module.named_children()
-        if isinstance(child, QuickGELU)
-    ]
+    parts = [getattr(module, "mlp", None) for module in model.modules()]
+    found = [part for part in parts if isinstance(part, nn.Sequential)]
     if not found:
         raise WitError("the model keeps its GELUs elsewhere: weights of gelu cannot be used")
-    for module, name in found:
-        setattr(module, name, nn.GELU())
+    for part in found:
+        part.gelu = nn.GELU()
