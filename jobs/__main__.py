@@ -13,6 +13,7 @@ from typing import Annotated
 import typer
 
 from jobs import walk
+from jobs.export_command import export
 from jobs.run import Run
 from pipeline.errors import BadInput, WitError
 
@@ -202,6 +203,9 @@ def verify(
 def report(run: RunDir) -> None:
     """Write report.html again."""
     walk.report(Run.open(run, None, []))
+
+
+app.command()(export)
 
 
 @app.command("evalsets")
