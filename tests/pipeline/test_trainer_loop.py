@@ -51,7 +51,8 @@ def _small_model(monkeypatch):
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
-    return Samples(write_shards(tmp_path_factory.mktemp("shards"), pairs(24)))
+    folder = write_shards(tmp_path_factory.mktemp("shards"), pairs(24))
+    return Samples(folder, LoaderSettings(workers=0))
 
 
 @pytest.fixture(scope="module")
