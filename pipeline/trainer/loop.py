@@ -115,6 +115,8 @@ def train(
             | loader.model_dump(mode="json", exclude=set(loader.pace)),
         )
 
+    rng.begin(settings.seed)
+
     # ---- where an earlier process stopped ----------------------------------------------------
     first, skipped, loss = 0, Counter[str](), math.nan
     found = checkpoint.latest(folder)
