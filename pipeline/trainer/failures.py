@@ -9,9 +9,13 @@ import torch.distributed as dist
 
 from pipeline.errors import WitError
 from pipeline.settings import TrainSettings
+from pipeline.trainer.architectures import architecture
+from pipeline.trainer.instruments import peak_memory
 from pipeline.trainer.parallel import RankLost, Ranks
 
 _CPU_MEMORY = re.compile(r"DefaultCPUAllocator: (?:can't|not enough)")
+_SMALL_TILE = 1024
+"""Tiles of so many rows and columns are 4 MB, and no smaller ones help."""
 _LOST = re.compile(r"gloo|NCCL|Connection (?:closed|reset)|Broken pipe|[Tt]imed out")
 
 
@@ -40,24 +44,25 @@ def _to_lower(settings: TrainSettings, rows: int, ranks: Ranks, said: str) -> st
     micro = min(settings.micro_batch_size or rows, rows)
     hints = []
     if micro > 1:
-        fewer = 1 << (micro - 1).bit_length() - 1
-        hints.append(f"set train.micro_batch_size to {fewer:,} (it is {micro:,})")
+        fewer = 1 << (micro // 2).bit_length() - 1
+        resnet = architecture(settings.model).patch is None and not settings.split_batch_norm
+        further = ", which a ResNet needs train.split_batch_norm for" if resnet else ""
+        hints.append(f"set train.micro_batch_size to {fewer:,} (it is {micro:,}{further})")
     if not settings.gradient_checkpointing:
         hints.append("set train.gradient_checkpointing to true")
-    if settings.loss_tile > 256:
+    if min(settings.loss_tile, settings.batch_size) > _SMALL_TILE:
         hints.append(f"lower train.loss_tile (it is {settings.loss_tile:,})")
     if ranks.count > 1 and settings.parallel == "ddp":
         hints.append("set train.parallel to 'fsdp'")
     hints.append(f"lower train.batch_size (it is {settings.batch_size:,}: another training)")
-    peak = ""
+    peak = f"this process held at most {_gb(peak_memory(ranks.device))}; "
     if ranks.device.type == "cuda":
         free, total = torch.cuda.mem_get_info(ranks.device)
-        most = torch.cuda.max_memory_allocated(ranks.device)
-        peak = f"at most {_gb(most)} were in use of {_gb(total)}, {_gb(free)} are free; "
+        peak += f"of the GPU's {_gb(total)} {_gb(free)} are free; "
     asked = re.search(r"allocate (\d+ bytes|[\d.]+ \wiB)", said)
     return (
-        f"out of memory on {ranks.device}{f' for {asked[1]} more' if asked else ''} ({peak}this "
-        f"process computes {rows:,} pairs a step): {', or '.join(hints)}; `wit train` goes on from "
+        f"out of memory on {ranks.device}{f' for {asked[1]} more' if asked else ''} ({peak}it "
+        f"computes {rows:,} pairs a step): {', or '.join(hints)}; `wit train` goes on from "
         "the last checkpoint"
     )
 

@@ -48,6 +48,7 @@ def begun(
     """
     if settings.sync_batch_norm and ranks.device.type != "cuda":
         raise BadInput("train.sync_batch_norm needs GPUs: set it to false")
+    rng.begin(settings.seed, ranks.rank)
     path, state = ranks.first(lambda: _found(folder, wanted, tell))
     given = settings.weights if path is None else None
     if given is not None:
