@@ -72,7 +72,7 @@ def test_open_clip_loads_an_exported_folder_and_computes_the_same(
     export(ours, _MERGES, "open_clip", tmp_path / "out")
     due = _ours(model, _given(tmp_path))
     told = tmp_path / "told.safetensors"
-    strangers.write("open_clip", "models.py", "open_clip", tmp_path, tmp_path / "out", told)
+    strangers.write("open_clip", "exported.py", "open_clip", tmp_path, tmp_path / "out", told)
     found = load_file(told)
     for part in ("image", "text", "scale"):
         assert _differ(found[part], due[part]) <= 1e-5
@@ -89,7 +89,7 @@ def test_transformers_classifies_with_an_exported_folder_as_we_do(
     # transformers reads `&amp;` as it stands.
     given = _given(tmp_path, [text.replace("&amp;", "&") for text in _TEXTS])
     told = tmp_path / "told.safetensors"
-    strangers.write("open_clip", "models.py", "transformers", tmp_path, tmp_path / "out", told)
+    strangers.write("open_clip", "exported.py", "transformers", tmp_path, tmp_path / "out", told)
     found = load_file(told)
     due = _ours(model, given)["logits"]
     assert _differ(found["logits"], due) <= 1e-4
@@ -115,7 +115,7 @@ def test_models_that_others_saved_compute_the_same_with_us(
     sizes = {"open_clip": theirs, "transformers": hugging}
     (tmp_path / "sizes.json").write_text(json.dumps(sizes))
     made = tmp_path / "made"
-    strangers.write("open_clip", "models.py", "write", tmp_path, tmp_path / "sizes.json", made)
+    strangers.write("open_clip", "exported.py", "write", tmp_path, tmp_path / "sizes.json", made)
     for is_quick in (True, False):
         activation = "quick_gelu" if is_quick else "gelu"
         folder = made / f"open_clip_{is_quick}"
@@ -142,7 +142,7 @@ def test_a_script_in_half_precision_is_to_open_clip_what_it_is_to_us(
     made, _ = _model(name)
     write_script(tmp_path / "a.pt", made)
     given, told = _given(tmp_path), tmp_path / "told.safetensors"
-    strangers.write("open_clip", "models.py", "openai", tmp_path, tmp_path / "a.pt", told)
+    strangers.write("open_clip", "exported.py", "openai", tmp_path, tmp_path / "a.pt", told)
     model, _ = weights.load_model(tmp_path / "a.pt")
     found, due = load_file(told), _ours(model.eval(), given)
     assert max(_differ(found[part], due[part]) for part in found) <= 1e-5
