@@ -9,7 +9,7 @@ from trainer_shards import COLOURS, jpeg
 
 from pipeline.errors import BadInput
 from pipeline.evaluate import probe, zeroshot
-from pipeline.evaluate.accuracy import accuracy, by_overlap, mean_per_class_recall
+from pipeline.evaluate.encode import Encoder
 from pipeline.evaluate.score import score
 from pipeline.settings import EvalSet, EvaluateSettings
 from pipeline.tokenizer import Tokenizer
@@ -17,44 +17,6 @@ from pipeline.trainer.architectures import ARCHITECTURES, Architecture
 from pipeline.trainer.model import build
 
 CPU = torch.device("cpu")
-
-
-def right(*shares):
-    """`right(3, 4)`: three of four are right."""
-    hits, total = shares
-    return np.arange(total) < hits
-
-
-def test_an_accuracy_comes_with_its_wilson_interval():
-    told = accuracy(right(8, 10))
-    assert told["accuracy"] == 0.8
-    assert (told["low"], told["high"]) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-
-
-def test_no_images_have_no_accuracy():
-    assert accuracy(right(0, 0)) == {"images": 0, "accuracy": None, "low": None, "high": None}
-
-
-def test_recall_counts_every_class_alike_whatever_its_size():
-    labels = ["a"] * 9 + ["b"]
-    assert mean_per_class_recall(["a"] * 10, labels) == 0.5
-
-
-def test_overlapping_images_are_told_apart_from_clean_ones():
-    overlaps = np.array([True] * 10 + [False] * 90)
-    told = by_overlap(np.array([True] * 10 + [True, False] * 45), overlaps)
-    assert told["all"]["accuracy"] == 0.55
-    assert told["clean"]["accuracy"] == 0.5
-    assert told["overlap"]["accuracy"] == 1.0
-    assert told["all_minus_clean"] == pytest.approx(0.05)
-    assert told["p_value"] == pytest.approx(0.5**10)
-
-
-@pytest.mark.parametrize(("share", "note"), [(False, "no image overlaps"), (True, "every image")])
-def test_without_both_kinds_nothing_is_compared_and_it_is_said_why(share, note):
-    told = by_overlap(right(1, 3), np.full(3, share))
-    assert (told["p_value"], told["all_minus_clean"]) == (None, None)
-    assert note in told["note"]
 
 
 def test_a_class_is_the_mean_direction_of_its_prompts_whatever_their_lengths():
@@ -66,7 +28,7 @@ def test_a_class_is_the_mean_direction_of_its_prompts_whatever_their_lengths():
             return torch.tensor([[10.0, 0.0], [0.0, 0.1]])
 
     templates = ["a {}", "the {}"]
-    rows = zeroshot.class_embeddings(Fixed(), Tokenizer([]), ["cat"], templates, CPU)
+    rows = zeroshot.class_embeddings(Fixed(), Tokenizer([]), [("cat",)], templates, CPU)
     assert rows[0].tolist() == pytest.approx([0.5**0.5, 0.5**0.5])
 
 
@@ -129,7 +91,7 @@ def scored(path, overlapping=frozenset(), **changes):
         model = build("tiny", 514, seed=0).eval()
     evalset = EvalSet(**{"name": "things", "path": str(path), "train_split": "train"} | changes)
     settings = EvaluateSettings(batch_size=3, probe_strengths=3)
-    return score(evalset, model, Tokenizer([]), 32, overlapping, settings, CPU)
+    return score(evalset, Encoder(model, 32, CPU, settings), Tokenizer([]), overlapping)
 
 
 def test_a_set_s_scores_stand_beside_chance_and_majority(shapes):
@@ -139,6 +101,7 @@ def test_a_set_s_scores_stand_beside_chance_and_majority(shapes):
     assert (told["images"], told["classes"], told["chance"]) == (9, 4, 0.25)
     assert told["majority"] == pytest.approx(3 / 9)
     assert told["zero_shot"]["all"]["images"] == 9
+    assert told["zero_shot"]["all"]["score"] == told["zero_shot"]["all"]["measures"]["accuracy"]
     # Colours can be read off the features of a model that never learned anything.
     assert told["linear_probe"]["all"]["accuracy"] > told["majority"]
     assert json.loads(json.dumps(told)) == told
