@@ -129,8 +129,11 @@ def _shift(settings: Robustness, kept: Mapping[str, Kept]) -> dict[str, Any]:
     }
     told = {name: _effective(settings, name, [pair]) for name, pair in pairs.items()}
     mean = _effective(settings, None, list(pairs.values()))
-    if len(pairs) == 1 and mean["effective_robustness"] is None:
-        mean = next(iter(told.values()))
+    if len(pairs) == 1:
+        # Its baselines may be told with its name, or without one.
+        name, one = next(iter(told.items()))
+        mean = one if one["line"] is not None else mean
+        told = {name: mean}
     return {
         "reference": settings.reference,
         "shifted": list(settings.shifted),
