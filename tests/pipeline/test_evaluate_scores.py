@@ -147,6 +147,31 @@ def test_the_answers_are_those_of_encoding_every_prompt_by_itself(shapes):
         assert row == pytest.approx(mean.numpy(), abs=1e-6)
 
 
+def test_bf16_moves_embeddings_a_little_and_no_more(shapes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "tiny", Architecture(16, 32, (1,), 64, 16, 64, 1, 32))
+        model = build("tiny", 514, seed=0).eval()
+    evalset = EvalSet(name="things", path=str(shapes))
+    kept = []
+    for precision in ("fp32", "bf16"):
+        settings = EvaluateSettings(batch_size=3, precision=precision)
+        found = score(evalset, Encoder(model, 32, CPU, settings), Tokenizer([]), frozenset())
+        kept.append(found.kept.embedding_NE)
+    assert not np.array_equal(*kept)
+    assert np.abs(kept[0] - kept[1]).max() < 0.03 * np.abs(kept[0]).max()
+
+
+def test_a_diverged_model_is_not_scored(shapes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "tiny", Architecture(16, 32, (1,), 64, 16, 64, 1, 32))
+        model = build("tiny", 514, seed=0).eval()
+    with torch.no_grad():
+        model.visual.proj[0, 0] = float("nan")
+    evalset = EvalSet(name="things", path=str(shapes))
+    with pytest.raises(BadInput, match="is not finite"):
+        score(evalset, Encoder(model, 32, CPU, EvaluateSettings()), Tokenizer([]), frozenset())
+
+
 def test_of_equally_near_classes_the_first_is_taken_and_stands_first():
     classes = np.tile(np.array([[1.0, 0.0]], np.float32), (12, 1))
     found = zeroshot.answers(np.ones((3, 2), np.float32), classes, np.array([0, 4, 5]))
