@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ import typer
 
 from jobs import walk
 from jobs.evaluate_command import evaluate
+from jobs.export_command import export
 from jobs.options import Again, Config, RunDir, Sets, Update
 from jobs.run import Run
 from pipeline.errors import BadInput, WitError
@@ -197,6 +199,9 @@ def report(run: RunDir) -> None:
     walk.report(Run.open(run, None, []))
 
 
+app.command()(export)
+
+
 @app.command("evalsets")
 def list_evalsets(
     name: Annotated[str | None, typer.Argument(help="One of them.")] = None,
@@ -262,7 +267,7 @@ def real(
     run_real(run, data, wordnet, sets or [])
 
 
-def main() -> None:
+def main(command: Callable[[], None] = app) -> None:
     """Run the command; a user's mistake is one line and exit code 2."""
     terminal = os.dup(2)  # a later step may send stderr elsewhere for a while
 
@@ -276,10 +281,10 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, interrupted)
     try:
-        app()
+        command()
     except WitError as error:
         print(f"wit: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except Exception as error:
         told = _told_by_worker(error)
         if told is None:

@@ -27,6 +27,10 @@ def evaluate(
     vocabulary: Annotated[
         Path | None, typer.Option("--vocabulary", help="With --weights: their merges file.")
     ] = None,
+    activation: Annotated[
+        str | None,
+        typer.Option("--activation", help="Of weights that do not tell: quick_gelu or gelu."),
+    ] = None,
     evals: Annotated[
         Path | None,
         typer.Option("--evals", help="With --weights: a settings file with evaluation sets."),
@@ -51,11 +55,13 @@ def evaluate(
             raise BadInput("--weights need --evals FILE, a settings file with [[evalsets]]")
         from jobs.evaluate_weights import main as evaluate_weights
 
-        evaluate_weights(weights, vocabulary, evals, out or Path("scores"), audited)
+        folder = out or Path("scores")
+        evaluate_weights(weights, vocabulary, evals, folder, audited, activation)
         return
-    if vocabulary or evals or out or audited:
+    if vocabulary or activation or evals or out or audited:
         raise BadInput(
-            "--vocabulary, --evals, --out and --audit go with --weights; a run has its own"
+            "--vocabulary, --activation, --evals, --out and --audit go with --weights; a run has "
+            "its own"
         )
     if run is None:
         raise BadInput("name what is evaluated: --run RUN, or --weights PATH --evals FILE")

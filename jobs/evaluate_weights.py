@@ -28,7 +28,14 @@ _FIXED_TOKENS = 514
 """Of a vocabulary: bytes, bytes that end a word, the start and the end; the others are merges."""
 
 
-def main(path: Path, vocabulary: Path | None, evals: Path, out: Path, audit: Path | None) -> None:
+def main(
+    path: Path,
+    vocabulary: Path | None,
+    evals: Path,
+    out: Path,
+    audit: Path | None,
+    activation: str | None = None,
+) -> None:
     """Score the weights at `path` on the evaluation sets of a settings file."""
     progress = Progress()
     settings = load.load(evals, [])
@@ -40,7 +47,7 @@ def main(path: Path, vocabulary: Path | None, evals: Path, out: Path, audit: Pat
     if (out / "run.toml").exists():
         raise BadInput(f"--out {out} is a run directory: name another, or evaluate it with --run")
     audited = _audited(audit)
-    model, found = weights.load_model(path)
+    model, found = weights.load_model(path, activation=activation)
     cutter = _tokenizer(path, vocabulary, found)
     device = device_of(settings.evaluate.device)
     side = architecture(found.model).resolution
