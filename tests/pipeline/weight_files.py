@@ -28,9 +28,10 @@ def model(name: str = "tiny", seed: int = 0) -> CLIP:
 
 def write_script(path: Path, made: CLIP) -> None:
     """As OpenAI's released files: a traced model in half precision, with its three notes."""
-    notes = {"input_resolution": SIDE, "context_length": CONTEXT, "vocab_size": VOCABULARY}
+    vocabulary = made.token_embedding.num_embeddings
+    notes = {"input_resolution": SIDE, "context_length": CONTEXT, "vocab_size": vocabulary}
     tokens = torch.ones(2, CONTEXT, dtype=torch.int64)
-    tokens[:, 5] = VOCABULARY - 1
+    tokens[:, 5] = vocabulary - 1
     made = copy.deepcopy(made)
     for name, value in notes.items():
         made.register_buffer(name, torch.tensor(value))

@@ -59,6 +59,10 @@ def export(
         tokenizer_files.write(folder, tokenizer, weights.context)
         readme = card(weights, notes or {}, is_open_clip=kind == "open_clip")
         (folder / _README).write_text(readme, encoding="utf-8")
+        # safetensors lets nobody else read what it writes.
+        mode = (folder / _README).stat().st_mode
+        for file in folder.glob("*.safetensors"):
+            file.chmod(mode)
 
 
 def check(weights: Weights, tokenizer: Tokenizer, kind: str, out: Path, *, again: bool) -> None:
