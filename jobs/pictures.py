@@ -157,6 +157,8 @@ def curves(
             marker = "o" if np.isfinite(curve).sum() < 2 else None
             axes.plot(steps, curve, color=_ACCENT, linewidth=1.2, marker=marker, markersize=3)
             axes.set_title(label, loc="left", fontsize=9)
+            if np.nanmin(curve) >= 0:
+                axes.set_ylim(bottom=0)  # else noise looks like change
             if label == level[0]:
                 axes.axhline(level[1], color=_BAD, linewidth=1, linestyle="--", label=level[2])
                 axes.legend(frameon=False, fontsize=8)

@@ -10,6 +10,11 @@ from pipeline.errors import BadInput
 _KINDS = ("cpu", "cuda")
 
 
+def begin(seed: int, rank: int = 0) -> None:
+    """Random numbers that a training begins with: a process that is started again has the same."""
+    torch.manual_seed(seed + rank)
+
+
 def states(gather: Callable[[Tensor], Tensor] = lambda own: own) -> dict[str, Tensor]:
     """Those of every rank, by `rank/kind`; `gather` joins a tensor of each rank, on the CPU."""
     own = {"cpu": torch.get_rng_state()}
