@@ -1,4 +1,4 @@
-"""shards -> checkpoints"""
+"""shards, vocabulary -> checkpoints"""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from pipeline.trainer import checkpoint
 from pipeline.trainer.loop import steps_in, train
 from pipeline.trainer.samples import Samples
 
-VOCABULARY = "vocabulary.txt.gz"
+VOCABULARY = tokenizer.VOCABULARY
 
 
 def main(run: Run) -> None:
@@ -37,17 +37,7 @@ def main(run: Run) -> None:
 
 
 def _tokenizer(run: Run, kept: Path) -> tokenizer.Tokenizer:
-    """The tokenizer of this run: the one it already has, the one it is given, or a new one."""
-    settings = run.settings.train
-    if kept.exists():
-        return tokenizer.load(kept)
-    if settings.vocabulary is not None:
-        given = tokenizer.load(Path(settings.vocabulary), settings.merges)
-        given.save(kept)
-        return given
-    with run.progress.note("learning the vocabulary"):
-        captions = run.read_arrow("shards", ["caption"]).column("caption")
-        counts = tokenizer.count_words(caption.as_py() for caption in captions)
-        learned = tokenizer.Tokenizer(tokenizer.learn(counts, settings.merges))
-    learned.save(kept)
-    return learned
+    """The tokenizer of this run, of which a copy goes with the checkpoints."""
+    found = tokenizer.load(run.path("vocabulary") / VOCABULARY)
+    found.save(kept)
+    return found

@@ -195,7 +195,15 @@ STAGES = (
         ("audit", "dedup", *_IMAGES_OF_SETS, "evalsets.purpose", "evalsets.captions"),
         _audit_sources,
     ),
-    Stage("train", "jobs.train", ("shards",), ("checkpoints",), ("loader", "train"), _vocabulary),
+    Stage(
+        "train-tokenizer",
+        "jobs.train_tokenizer",
+        ("shards",),
+        ("vocabulary",),
+        ("train.vocabulary", "train.merges", "train.vocabulary_words", "train.shards"),
+        _vocabulary,
+    ),
+    Stage("train", "jobs.train", ("shards", "vocabulary"), ("checkpoints",), ("loader", "train")),
     Stage(
         "evaluate",
         "jobs.evaluate",

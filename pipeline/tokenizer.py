@@ -30,12 +30,14 @@ from pipeline.errors import BadInput
 
 Pair = tuple[str, str]
 
+VOCABULARY = "vocabulary.txt.gz"
+"""The file of a run's merges."""
+MAX_WORD_BYTES = 1024
+"""Longer words are cut: BPE takes quadratic time, and such a word is no word."""
 _HEADER = "#version: 0.2 byte-level BPE, a merge per line"
 _END_OF_WORD = "</w>"
 _MAX_FILE_BYTES = 64 * 2**20
 """Unpacked; OpenAI's file is 3 MB. A file that unpacks without end is refused."""
-_MAX_WORD_BYTES = 1024
-"""Longer words are cut: BPE takes quadratic time, and such a word is no word."""
 _MAX_CACHED_WORDS = 2**18
 
 
@@ -86,7 +88,7 @@ def count_words(captions: Iterable[str]) -> Counter[str]:
 
 def _symbols(word: str) -> list[str]:
     # A lone surrogate is not UTF-8; it stands for a byte that never was text.
-    spelled = [_SYMBOL_OF[b] for b in word.encode("utf-8", "replace")[:_MAX_WORD_BYTES]]
+    spelled = [_SYMBOL_OF[b] for b in word.encode("utf-8", "replace")[:MAX_WORD_BYTES]]
     return [*spelled[:-1], spelled[-1] + _END_OF_WORD]
 
 
@@ -122,7 +124,7 @@ def learn_counted(
     """As `learn`, from an Arrow column of words and their counts."""
     parts, sizes = [], []
     for chunk in spelled.chunks:
-        cut = pc.binary_slice(chunk.cast(pa.binary()), 0, _MAX_WORD_BYTES)
+        cut = pc.binary_slice(chunk.cast(pa.binary()), 0, MAX_WORD_BYTES)
         parts.append(lexicon.joined(cut))
         sizes.append(pc.binary_length(cut).to_numpy())
     lengths = np.concatenate([np.zeros(1, np.int64), *sizes])
