@@ -65,7 +65,7 @@ def _probed(
     train: Encoded, test: Encoded, overlaps_N: Any, settings: EvaluateSettings
 ) -> dict[str, Any]:
     found = probe.fit(
-        train.features_ND, train.labels, test.features_ND, settings.probe_strengths, seed=0
+        train.features_ND, train.labels, test.features_ND, settings.probe_halvings, seed=0
     )
     told: dict[str, Any] = {"train_images": len(train.labels)}
     told |= {"train_undecodable": train.undecodable, "train_unlabelled": train.unlabelled}
