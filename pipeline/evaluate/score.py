@@ -209,7 +209,7 @@ def _probed(
     encoder: Encoder,
 ) -> tuple[dict[str, Any], list[str] | None]:
     found = probe.fit(
-        train.features_ND, taught, test.features_ND, encoder.settings.probe_strengths, seed=0
+        train.features_ND, taught, test.features_ND, encoder.settings.probe_halvings, seed=0
     )
     told: dict[str, Any] = {"train_images": len(taught)}
     told |= {"train_undecodable": train.undecodable, "train_unlabelled": train.unlabelled}

@@ -104,6 +104,9 @@ class TrainSettings(Closed):
     """A merges file in CLIP's layout (bpe_simple_vocab); trained from the corpus when not given."""
     merges: int = Field(default=48_894, gt=0)
     """Merges to train: CLIP's vocabulary of 49,408."""
+    vocabulary_words: int = Field(default=10_000_000, gt=0, le=50_000_000)
+    """Distinct words that the merges are learned from, at most: the most frequent ones. Learning
+    takes some 200 bytes of the driver's memory for each."""
     save_every_steps: int = Field(default=1_000, gt=0)
     keep_checkpoints: int = Field(default=3, gt=0)
     """The newest; older ones are removed as new ones are written."""
@@ -148,8 +151,9 @@ class EvaluateSettings(Closed):
     """That decode images; one a core with 0."""
     linear_probe: bool = True
     """Fit a logistic regression where a set names its `train_split`."""
-    probe_strengths: int = Field(default=7, ge=1, le=96)
-    """Values of C swept from 1e-6 to 1e6. CLIP sweeps 96."""
+    probe_halvings: int = Field(default=4, ge=0, le=8)
+    """How often the search for C, which begins with 1e-6, 1e-4, ... 1e6, halves its steps beside
+    the best: 4 times is CLIP's 8 steps a decade."""
     robustness: list[Robustness] = []
     """Sets whose accuracy is compared with that on another, as in CLIP, section 3.3."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -8,7 +8,7 @@ import torch
 from trainer_shards import COLOURS, jpeg
 
 from pipeline.errors import BadInput
-from pipeline.evaluate import probe, zeroshot
+from pipeline.evaluate import zeroshot
 from pipeline.evaluate.encode import Encoder
 from pipeline.evaluate.score import score
 from pipeline.settings import EvalSet, EvaluateSettings
@@ -38,41 +38,6 @@ def test_an_image_is_of_the_class_it_points_to():
     assert zeroshot.predict(images, classes).tolist() == [0, 1]
 
 
-def clusters(count, seed):
-    chance = np.random.default_rng(seed)
-    labels = ["left", "right"] * (count // 2)
-    centres = np.array([[-1.0, 0.0] if label == "left" else [1.0, 0.0] for label in labels])
-    return (centres + 0.2 * chance.standard_normal(centres.shape)).astype(np.float32), labels
-
-
-def test_a_probe_tells_apart_what_a_line_can_divide():
-    train, labels = clusters(40, seed=0)
-    test, truth = clusters(20, seed=1)
-    found = probe.fit(train, labels, test, strengths=5, seed=0)
-    assert found.predicted == truth
-    assert found.held_out_accuracy == 1.0
-    assert found.has_converged
-
-
-def test_a_probe_is_the_same_when_fitted_again():
-    train, labels = clusters(40, seed=0)
-    test, _ = clusters(20, seed=1)
-    fits = [probe.fit(train, labels, test, strengths=3, seed=0) for _ in range(2)]
-    assert fits[0] == fits[1]
-
-
-def test_a_fit_that_uses_up_its_iterations_says_so(monkeypatch):
-    monkeypatch.setattr(probe, "_MAX_ITERATIONS", 1)
-    train, labels = clusters(40, seed=0)
-    assert not probe.fit(train, labels, train, strengths=3, seed=0).has_converged
-
-
-@pytest.mark.parametrize("labels", [["a"] * 20, ["a", "b"]])
-def test_too_few_images_are_not_fitted_on(labels):
-    train = np.zeros((len(labels), 2), np.float32)
-    assert "too few to fit on" in probe.fit(train, labels, train, strengths=3, seed=0)
-
-
 @pytest.fixture
 def shapes(tmp_path):
     for split, count in (("test", 2), ("train", 6)):
@@ -90,7 +55,7 @@ def scored(path, overlapping=frozenset(), **changes):
         patch.setitem(ARCHITECTURES, "tiny", arch)
         model = build("tiny", 514, seed=0).eval()
     evalset = EvalSet(**{"name": "things", "path": str(path), "train_split": "train"} | changes)
-    settings = EvaluateSettings(batch_size=3, probe_strengths=3)
+    settings = EvaluateSettings(batch_size=3, probe_halvings=1)
     return score(evalset, Encoder(model, 32, CPU, settings), Tokenizer([]), overlapping)
 
 
