@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader docs clean
+.PHONY: help setup java check test test-learning test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +39,9 @@ test: setup java ## Set up and pass the tests
 test-interop: setup java ## Other packages read our shards, each in an environment of its own
 	$(BIN)/python -m tests.interop.environments
 	$(BIN)/python -m pytest -m interop tests/interop
+
+test-learning: setup ## Train on 64 classes of drawn shapes, and name those never seen
+	$(BIN)/python -m pytest -s -m learning tests/learning
 
 test-chaos: setup java ## Kill downloads at random moments, and compare what comes of it
 	$(BIN)/python -m tests.chaos.download
