@@ -1,0 +1,34 @@
+"""RNG: the states of random numbers, as a checkpoint keeps them."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from pipeline.errors import BadInput
+
+
+def states(gather: Callable[[Tensor], Tensor] = lambda own: own) -> dict[str, Tensor]:
+    """Those of every rank, by `rank/kind`; `gather` joins a tensor of each rank, on the CPU."""
+    own = {"cpu": torch.get_rng_state()}
+    if torch.cuda.is_available():
+        own["cuda"] = torch.cuda.get_rng_state()
+    return {
+        f"{rank}/{kind}": part
+        for kind, state in own.items()
+        for rank, part in enumerate(gather(state).view(-1, len(state)))
+    }
+
+
+def restore(kept: Mapping[str, Tensor], rank: int = 0) -> None:
+    """Go on with the random numbers of `rank`; one that was not there keeps its own."""
+    try:
+        if f"{rank}/cpu" in kept:
+            torch.set_rng_state(kept[f"{rank}/cpu"])
+        if f"{rank}/cuda" in kept and torch.cuda.is_available():
+            torch.cuda.set_rng_state(kept[f"{rank}/cuda"])
+    except (RuntimeError, TypeError) as error:
+        raise BadInput(
+            f"the checkpoint's random numbers are none of this machine's ({error}): delete it to "
+            "go on from the checkpoint before it"
+        ) from None
