@@ -16,5 +16,7 @@ model        CLIP
 loss         what is made small
 parallel     the processes that train together
 loop         the training loop
-checkpoint   what is kept, so that a run can go on
+checkpoint   what is kept, so that a run can go on (tensor_files, rng; saving: meanwhile)
+instruments  what a run tells of itself (sinks: and where)
+stopping     a request to end between two steps
 """

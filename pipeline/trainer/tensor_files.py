@@ -7,10 +7,9 @@ read again for it. Both directions hold no second copy of the tensors.
 import hashlib
 import json
 import os
-import threading
 from collections.abc import Mapping
+from itertools import chain
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 import torch
@@ -33,8 +32,8 @@ _NAMES = {
     torch.uint8: "U8",
     torch.bool: "BOOL",
 }
-_PIECE_BYTES = 1 << 24
-_PIECES_AHEAD = 4
+_PIECE_BYTES = 1 << 22
+"""Small enough to be digested and written from the processor's cache."""
 _MAX_TOLD = 200
 
 
@@ -57,20 +56,22 @@ def write(tensors: Mapping[str, Tensor], file: Path) -> str:
         }
     header = json.dumps(told, separators=(",", ":")).encode()
     header += b" " * (-len(header) % 8)
-    with file.open("wb") as out, _Digest() as digest:
-        head = len(header).to_bytes(8, "little") + header
-        out.write(head)
-        digest.add(memoryview(head))
-        for _, tensor in ordered:
-            flat = tensor.detach().cpu().contiguous().reshape(-1)
-            raw = flat.view(torch.uint8).numpy().data
+    head = memoryview(len(header).to_bytes(8, "little") + header)
+    digest = hashlib.sha256()
+    with file.open("wb", buffering=0) as out:
+        for raw in chain([head], map(_bytes, ordered)):
             for begin in range(0, len(raw), _PIECE_BYTES):
                 piece = raw[begin : begin + _PIECE_BYTES]
-                digest.add(piece)
-                out.write(piece)
-        out.flush()
+                digest.update(piece)
+                while piece:  # of a disk that is full, only some bytes may be taken
+                    piece = piece[out.write(piece) :]
         os.fsync(out.fileno())
-    return digest.told()
+    return digest.hexdigest()
+
+
+def _bytes(named: tuple[str, Tensor]) -> memoryview:
+    flat = named[1].detach().cpu().contiguous().reshape(-1)
+    return memoryview(flat.view(torch.uint8).numpy().data)
 
 
 def read(file: Path) -> dict[str, Tensor]:
@@ -110,31 +111,3 @@ def sha256(file: Path) -> str:
 def one_line(text: str) -> str:
     """What a damaged file says of itself, fit to be shown."""
     return shown(" ".join(text.split())[:_MAX_TOLD])
-
-
-class _Digest:
-    """A sha256 that is computed beside the writing: it takes about as long as the disk."""
-
-    def __init__(self) -> None:
-        self._sum = hashlib.sha256()
-        self._pieces: Queue[memoryview | None] = Queue(_PIECES_AHEAD)
-        self._thread = threading.Thread(target=self._work, name="digest", daemon=True)
-
-    def __enter__(self) -> "_Digest":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pieces.put(None)
-        self._thread.join()
-
-    def add(self, piece: memoryview) -> None:
-        self._pieces.put(piece)
-
-    def told(self) -> str:
-        """Once all is added."""
-        return self._sum.hexdigest()
-
-    def _work(self) -> None:
-        while (piece := self._pieces.get()) is not None:
-            self._sum.update(piece)
