@@ -14,6 +14,7 @@ feeding      batches -> the device
 architectures  the sizes of the nine models of the paper, by name
 model        CLIP
 loss         what is made small
+micro_batches  the gradient of a whole batch, a part of it in memory at a time
 parallel     the processes that train together
 loop         the training loop
 checkpoint   what is kept, so that a run can go on (tensor_files, rng; saving: meanwhile)

@@ -28,8 +28,9 @@ from pipeline.trainer.instruments import Instruments, sentence
 from pipeline.trainer.optimizer import get_lr, statistics
 from pipeline.trainer.parallel import Ranks, alone, device_of
 from pipeline.trainer.samples import Batches, Samples
+from pipeline.trainer.saving import Saver
 from pipeline.trainer.sharding import whole
-from pipeline.trainer.starting import begun, check
+from pipeline.trainer.starting import begun
 from pipeline.trainer.step import Learner, Told, Watch
 from pipeline.trainer.stopping import Stopping
 
@@ -102,7 +103,6 @@ def train(
         ranks.rank,
         ranks.count,
     )
-    check(settings, ranks)
     steps = steps_in(len(samples), settings)
     peak = arch.learning_rate if settings.learning_rate is None else settings.learning_rate
     state = checkpoint.State(
@@ -127,6 +127,7 @@ def train(
         )
         learner = Learner(model, clip, optimizer, settings, ranks, half=half)
         watch, stopping = Watch(device), held.enter_context(Stopping())
+        saver = held.enter_context(Saver(folder, settings))
         first, loss = state.step, state.loss
         # The first rank counts what was skipped before, and each what it skips itself.
         skipped = Counter(state.skipped if ranks.is_first else {})
@@ -150,11 +151,18 @@ def train(
             chance = rng.states(ranks.gather)
             lost = sum(ranks.all_of(skipped), Counter[str]())
             now = replace(state, step=step, loss=loss, skipped=dict(sorted(lost.items())))
-            keep, every = settings.keep_checkpoints, settings.keep_every_steps
-            ranks.first(lambda: checkpoint.save(folder, weights, moments, chance, now, keep, every))
+            is_copy = device.type == "cuda"
+            ranks.first(lambda: saver.save(weights, moments, chance, now, is_copy=is_copy))
+
+        def seen(*, wait: bool) -> list[Told]:
+            found = list(watch.told(wait=wait))
+            for told in found:
+                if not told.is_finite:
+                    _stop(folder, told, samples, ranks)
+            return found
 
         # ---- the loop ------------------------------------------------------------------------
-        began = done = time.perf_counter()
+        began, done, is_stopped = time.perf_counter(), time.perf_counter(), False
         coming = batches.between(first, steps, pin=device.type == "cuda")
         held.enter_context(closing(coming))
         for batch in fed(coming, device):
@@ -168,33 +176,30 @@ def train(
             is_last = step == steps
             is_logged = step % settings.log_every_steps == 0 or is_last
             is_saved = step % settings.save_every_steps == 0 or is_last
-            is_asked = False
-            for seen in watch.told(wait=is_logged or is_saved):
-                if not seen.is_finite:
-                    _stop(folder, seen, samples, ranks)
-                loss, grad_norm, is_asked = seen.loss, seen.grad_norm, is_asked or seen.is_asked
+            known = seen(wait=is_logged or is_saved)
+            if any(each.is_asked for each in known) and not is_last:
+                known, is_stopped = [*known, *seen(wait=True)], True
+            if known:
+                loss = known[-1].loss
             if ranks.is_first:
                 meter.advance()
             instruments.step(settings.batch_size, waited)
             if is_logged:
                 scale = clip.logit_scale.exp().item()
-                line = instruments.log(step, loss, lr, scale, grad_norm)
+                line = instruments.log(step, loss, lr, scale, known[-1].grad_norm)
                 if ranks.is_first:
                     tell(sentence(line))
-            if is_asked and not is_last:
-                for seen in watch.told(wait=True):
-                    if not seen.is_finite:
-                        _stop(folder, seen, samples, ranks)
-                    loss = seen.loss
+            if is_saved or is_stopped:
                 save(step)
+            if is_stopped:
+                ranks.first(saver.wait)
                 raise Stopped(
                     f"stopped after step {step:,} of {steps:,}, as it was asked to; all is saved: "
                     "run the same command again, and it goes on from there"
                 )
-            if is_saved:
-                save(step)
             done = time.perf_counter()
 
+        ranks.first(saver.wait)
         seconds = time.perf_counter() - began
         lost = sum(ranks.all_of(skipped), Counter[str]())
     return Trained(steps, loss, (steps - first) * settings.batch_size / seconds, dict(lost))

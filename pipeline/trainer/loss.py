@@ -90,15 +90,15 @@ class _Contrastive(torch.autograd.Function):
         tiles = _Tiles(scaled_BE, text_BE, factor, tile, ranks)
         loss = tiles.loss()
         ctx.save_for_backward(*tiles.gradients())
-        ctx.count = ranks.count
+        ctx.share = ranks.count / (2 * tiles.total)
         return loss
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         d_scaled_BE, d_text_BE = ctx.saved_tensors
-        times = grads[0] * ctx.count
-        return d_scaled_BE * times, d_text_BE * times, None, None, None
+        share = grads[0] * ctx.share
+        return d_scaled_BE * share, d_text_BE * share, None, None, None
 
 
 class _Tile(NamedTuple):
@@ -157,9 +157,9 @@ class _Tiles:
         return (self.per_row_N + self.per_column_N - 2 * own_N).mean() / 2
 
     def gradients(self) -> tuple[Tensor, Tensor]:
-        """Of the loss by this rank's scaled images and by its texts. `loss` comes first.
+        """Of 2N losses, by this rank's scaled images and by its texts. `loss` comes first.
 
-        By a logit: its share of its row and that of its column, less 2 for a pair's own; / 2N.
+        By a logit: its share of its row and that of its column, less 2 for a pair's own.
         """
         d_image_BE, d_text_BE = (
             torch.zeros_like(features_NE, dtype=self.exact)
@@ -181,8 +181,7 @@ class _Tiles:
             if tile.own_columns:
                 into = d_text_BE[tile.columns.start - first : tile.columns.stop - first]
                 _add_product(into, d_logits.T, self.image_NE[tile.rows])
-        share = 1 / (2 * self.total)
-        return d_image_BE.mul_(share), d_text_BE.mul_(share)
+        return d_image_BE, d_text_BE
 
     def _logits(self, tile: _Tile) -> tuple[Tensor, Tensor]:
         """Those of `tile`, and a spare room of their shape; both are overwritten by the next."""

@@ -7,6 +7,8 @@ from torch import Tensor
 
 from pipeline.errors import BadInput
 
+_KINDS = ("cpu", "cuda")
+
 
 def states(gather: Callable[[Tensor], Tensor] = lambda own: own) -> dict[str, Tensor]:
     """Those of every rank, by `rank/kind`; `gather` joins a tensor of each rank, on the CPU."""
@@ -22,13 +24,15 @@ def states(gather: Callable[[Tensor], Tensor] = lambda own: own) -> dict[str, Te
 
 def restore(kept: Mapping[str, Tensor], rank: int = 0) -> None:
     """Go on with the random numbers of `rank`; one that was not there keeps its own."""
+    # Copies: torch 2.13 dies of a state that lies in the middle of another tensor's memory.
+    own = {kind: kept[f"{rank}/{kind}"].clone() for kind in _KINDS if f"{rank}/{kind}" in kept}
     try:
-        if f"{rank}/cpu" in kept:
-            torch.set_rng_state(kept[f"{rank}/cpu"])
-        if f"{rank}/cuda" in kept and torch.cuda.is_available():
-            torch.cuda.set_rng_state(kept[f"{rank}/cuda"])
+        if "cpu" in own:
+            torch.set_rng_state(own["cpu"])
+        if "cuda" in own and torch.cuda.is_available():
+            torch.cuda.set_rng_state(own["cuda"])
     except (RuntimeError, TypeError) as error:
         raise BadInput(
-            f"the checkpoint's random numbers are none of this machine's ({error}): delete it to "
-            "go on from the checkpoint before it"
+            f"the checkpoint's random numbers cannot be used ({error}): delete it to go on from "
+            "the checkpoint before it"
         ) from None

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from pipeline.trainer.model import CLIP, build, compile_blocks
 from pipeline.trainer.optimizer import optimizer_of, statistics
 from pipeline.trainer.parallel import Ranks
 from pipeline.trainer.sharding import fill, spread
+from pipeline.trainer.transformer import Activation
 
 
 class Begun(NamedTuple):
@@ -30,18 +31,6 @@ class Begun(NamedTuple):
     state: State
     half: bool
     """Whether the encoders compute in bf16."""
-
-
-def check(settings: TrainSettings, ranks: Ranks) -> None:
-    """Raise BadInput for settings that do not go together."""
-    kept = settings.keep_every_steps
-    if kept is not None and kept % settings.save_every_steps:
-        raise BadInput(
-            f"train.keep_every_steps: no checkpoint is saved at every {kept:,} steps, but at every "
-            f"{settings.save_every_steps:,} (train.save_every_steps): take a multiple of that"
-        )
-    if settings.sync_batch_norm and ranks.device.type != "cuda":
-        raise BadInput("train.sync_batch_norm needs GPUs: set it to false")
 
 
 def begun(
@@ -57,10 +46,13 @@ def begun(
     `wanted` is the state of a training that has not begun, and `rows` are a rank's of a batch. Only
     the first rank reads; what is wrong there is raised on all.
     """
+    if settings.sync_batch_norm and ranks.device.type != "cuda":
+        raise BadInput("train.sync_batch_norm needs GPUs: set it to false")
     path, state = ranks.first(lambda: _found(folder, wanted, tell))
     given = settings.weights if path is None else None
     if given is not None:
-        state = replace(state, activation=ranks.first(lambda: weights.read(given).activation))
+        found = ranks.first(lambda: weights.read(given).activation)
+        state = replace(state, activation=cast(Activation, found))
     model = build(
         settings.model,
         state.vocabulary,

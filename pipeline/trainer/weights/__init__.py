@@ -8,14 +8,16 @@ torch's.
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.errors import BadInput, WitError
+from pipeline.errors import BadInput
 from pipeline.trainer import checkpoint
 from pipeline.trainer.architectures import architecture
-from pipeline.trainer.model import CLIP, QuickGELU
+from pipeline.trainer.model import CLIP
+from pipeline.trainer.transformer import Activation
 from pipeline.trainer.weights import hugging_face, open_clip, sizes
 from pipeline.trainer.weights.tensors import Tensors
 
@@ -71,10 +73,10 @@ def load_model(path: Path | str, *, activation: str | None = None) -> tuple[CLIP
     """The model with the weights at `path`, on the CPU."""
     weights = read(path, activation=activation)
     with torch.device("meta"):
-        model = CLIP(architecture(weights.model), weights.vocabulary)
+        arch = architecture(weights.model)
+        function = cast(Activation, weights.activation)
+        model = CLIP(arch, weights.vocabulary, activation=function)
     model.load_state_dict(weights.state, assign=True)
-    if weights.activation == "gelu":
-        _use_gelu(model)
     return model, weights
 
 
@@ -90,7 +92,7 @@ def _of_checkpoint(path: Path) -> Weights:
     context = architecture(state.model).context
     tensors = dict(model.state_dict())
     return Weights(
-        state.model, state.vocabulary, context, "quick_gelu", tensors, state.tokenizer, "ours"
+        state.model, state.vocabulary, context, state.activation, tensors, state.tokenizer, "ours"
     )
 
 
@@ -134,17 +136,3 @@ def _read(path: Path, tensors: Tensors, name: str) -> dict[str, Tensor]:
     sizes.compare(tensors.shapes, {n: s for n, s in due.items() if n not in silent}, path, name)
     state = tensors.read([n for n in due if n not in silent], path)
     return state | {n: torch.tensor(0) for n in silent}
-
-
-def _use_gelu(model: CLIP) -> None:
-    """Exact GELUs in the place of the model's own."""
-    found = [
-        (module, name)
-        for module in model.modules()
-        for name, child in module.named_children()
-        if isinstance(child, QuickGELU)
-    ]
-    if not found:
-        raise WitError("the model keeps its GELUs elsewhere: weights of gelu cannot be used")
-    for module, name in found:
-        setattr(module, name, nn.GELU())
