@@ -1,6 +1,6 @@
 """shards -> checkpoints
 
-`wit train` in one process; `torchrun --nproc-per-node N -m jobs.train --run RUN` in several.
+`wit train` in one process; `torchrun --nproc-per-node N -m jobs.train RUN` in several.
 """
 
 from pathlib import Path

@@ -5,11 +5,12 @@ Only the first locks the run, writes into it and tells how far it is.
 
 import sys
 from pathlib import Path
+from typing import Annotated
 
 import typer
 
 from jobs import load, walk
-from jobs.__main__ import Again, Config, RunDir, Sets, Update, main
+from jobs.options import Again, Config, Sets, Update, main
 from jobs.run import Run
 from pipeline.errors import BadInput, WitError
 from pipeline.settings import LoaderSettings, TrainSettings
@@ -27,16 +28,22 @@ def start() -> None:
 
 
 def _command(
-    run: RunDir,
+    folder: Annotated[Path | None, typer.Argument(metavar="RUN", help="The run directory.")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--run", help="The same; torchrun takes it for its own.")
+    ] = None,
     config: Config = None,
     sets: Sets = None,
     update: Update = False,
     again: Again = False,
 ) -> None:
     """Train in each of the processes that torchrun starts; alone without it."""
-    with parallel.joined(_settings(run, config, sets or [])) as ranks:
+    root = folder or run
+    if root is None:
+        raise BadInput("name the run directory: torchrun --nproc-per-node N -m jobs.train RUN")
+    with parallel.joined(_settings(root, config, sets or [])) as ranks:
         if ranks.is_first:
-            walk.one(Run.open(run, config, sets or [], update=update), "train", again=again)
+            walk.one(Run.open(root, config, sets or [], update=update), "train", again=again)
             return
         try:
             _follow(ranks)

@@ -168,6 +168,14 @@ def _train_spared(settings: Settings) -> tuple[str, ...]:
     return () if settings.train.shards is None else ("shards",)
 
 
+def _evaluate_sources(settings: Settings) -> list[str]:
+    scored = [evalset for evalset in settings.evalsets if evalset.scored]
+    labels = [evalset.labels for evalset in scored if evalset.labels is not None]
+    captions = [evalset.captions for evalset in scored if evalset.captions is not None]
+    baselines = [one.baselines for one in settings.evaluate.robustness if one.baselines]
+    return [*_evalset_paths(settings), *labels, *captions, *baselines]
+
+
 _IMAGES_OF_SETS = tuple(
     f"evalsets.{key}" for key in ("name", "path", "format", "split", "image_column")
 )
@@ -240,7 +248,7 @@ STAGES = (
         ("checkpoints", "audit"),
         ("scores",),
         ("evaluate", "evalsets"),
-        _evalset_paths,
+        _evaluate_sources,
     ),
 )
 """Every stage, in order."""

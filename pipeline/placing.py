@@ -4,12 +4,10 @@ The tar is moved into place last: where it is, the shard is whole. Its parquet t
 made of, so that a run that was interrupted writes no shard twice.
 """
 
-import errno
 import fcntl
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 from uuid import uuid4
@@ -18,7 +16,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline import places
-from pipeline.errors import BadInput
+from pipeline import staged as staged_files
+from pipeline.staged import sync
 
 SUFFIXES = (".parquet", ".places", ".tar")
 """Of a shard's files, in the order in which they appear."""
@@ -28,7 +27,6 @@ LOCK = "_placing.lock"
 _OF_ALL = ("sizes.json", "index.json")
 CARD = "README.md"
 """What pipeline.card makes."""
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Written(NamedTuple):
@@ -89,7 +87,7 @@ def place(staged: Mapping[str, Path], number: int, made_of: str, written: Writte
     """
     folder, stem = staged[".tar"].parent, stem_of(number)
     for file in staged.values():
-        _sync(file)
+        sync(file)
     with _locked(folder / LOCK):
         done = whole(folder, number, made_of)
         if done is not None:
@@ -97,7 +95,7 @@ def place(staged: Mapping[str, Path], number: int, made_of: str, written: Writte
         (folder / f"{stem}.tar").unlink(missing_ok=True)
         for suffix in SUFFIXES:
             staged[suffix].replace(folder / f"{stem}{suffix}")
-    _sync(folder)
+    sync(folder)
     return written
 
 
@@ -118,7 +116,7 @@ def write_text(folder: Path, name: str, text: str) -> None:
     try:
         with _room_in(folder):
             staged.write_text(text, encoding="utf-8")
-            _sync(staged)
+            sync(staged)
             staged.replace(folder / name)
     finally:
         staged.unlink(missing_ok=True)
@@ -152,18 +150,10 @@ def clear_others(folder: Path, shards: int) -> None:
     (folder / LOCK).unlink(missing_ok=True)
 
 
-@contextmanager
-def _room_in(folder: Path) -> Iterator[None]:
-    """Tell of a full disk what there is to do."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _FULL:
-            raise
-        raise BadInput(
-            f"{folder} takes no more ({os.strerror(error.errno)}): make room and run `wit shard "
-            f"--run {folder.parent}`, which goes on where it stopped"
-        ) from None
+def _room_in(folder: Path) -> AbstractContextManager[None]:
+    return staged_files.room_in(
+        folder, f"run `wit shard --run {folder.parent}`, which goes on where it stopped"
+    )
 
 
 @contextmanager
@@ -172,12 +162,3 @@ def _locked(path: Path) -> Iterator[None]:
     with path.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def _sync(path: Path) -> None:
-    """Wait until the disk has it: a file must not have its name before its bytes."""
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

@@ -166,6 +166,11 @@ class Tokenizer:
     def end(self) -> int:
         return len(self._tokens) + 1
 
+    @property
+    def tokens(self) -> list[str]:
+        """How each token is spelled, in the order of their numbers, but for the start and end."""
+        return self._tokens
+
     @cached_property
     def digest(self) -> str:
         """sha256 of the merges: two tokenizers with the same one cut every text alike."""
@@ -226,7 +231,8 @@ class Tokenizer:
         """Write the merges; equal tokenizers make equal files."""
         packed = io.BytesIO()
         with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as stream:
-            stream.write(f"{_HEADER}\n{_lines(self.merges)}".encode())
+            # open_clip would take a line break at the end for one merge more.
+            stream.write(f"{_HEADER}\n{_lines(self.merges)}".rstrip("\n").encode())
         staged = path.with_name(f".{path.name}")
         staged.write_bytes(packed.getvalue())
         staged.replace(path)

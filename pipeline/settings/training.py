@@ -123,10 +123,33 @@ class TrainSettings(Closed):
     seed: int = 0
 
 
+class Robustness(Closed):
+    """Accuracy under natural shifts of the images, and how it compares with that of others."""
+
+    reference: str
+    """The evaluation set that is not shifted: `imagenet`."""
+    shifted: list[str] = Field(min_length=1)
+    """The sets that are compared with it."""
+    baselines: str | None = None
+    """A CSV of other models' accuracies on both: model, reference, shifted; with a column `set`
+    where the shifted sets are told apart. Without it there is no line to compare with."""
+
+
 class EvaluateSettings(Closed):
+    pace = frozenset({"device", "threads"})
+
+    checkpoint: str | None = None
+    """The checkpoint that is evaluated, as `step_000001000`; the newest when not given, or
+    `newest`."""
     batch_size: int = Field(default=256, gt=0)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the encoders; `auto` is bf16 on a GPU and fp32 on a CPU. Embeddings are fp32."""
+    threads: int = Field(default=0, ge=0)
+    """That decode images; one a core with 0."""
     linear_probe: bool = True
     """Fit a logistic regression where a set names its `train_split`."""
     probe_strengths: int = Field(default=7, ge=1, le=96)
     """Values of C swept from 1e-6 to 1e6. CLIP sweeps 96."""
+    robustness: list[Robustness] = []
+    """Sets whose accuracy is compared with that on another, as in CLIP, section 3.3."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -38,7 +38,7 @@ def spread(model: CLIP, settings: TrainSettings, ranks: Ranks, *, half: bool) ->
     return DistributedDataParallel(
         model,
         device_ids=[ranks.device] if ranks.device.type == "cuda" else None,
-        broadcast_buffers=False,
+        forward_sync_buffers=False,
         gradient_as_bucket_view=True,
         init_sync=False,
     )

@@ -180,3 +180,15 @@ def test_another_vocabulary_than_the_model_s_is_refused(run):
     tokenizer.Tokenizer([]).save(folder / train.VOCABULARY)
     with pytest.raises(BadInput, match="is not the vocabulary"):
         evaluated(run)
+
+
+def test_an_older_checkpoint_is_evaluated_when_it_is_named(run):
+    trained(run)
+    audited(run, [])
+    chosen = run.settings.evaluate.model_copy(update={"checkpoint": "step_000000002"})
+    run.settings = run.settings.model_copy(update={"evaluate": chosen})
+    assert evaluated(run)["step"] == 2
+    other = chosen.model_copy(update={"checkpoint": "step_000000003"})
+    run.settings = run.settings.model_copy(update={"evaluate": other})
+    with pytest.raises(BadInput, match=r"no checkpoint `step_000000003`.* step_000000002, step_"):
+        evaluated(run)

@@ -51,7 +51,8 @@ def _small_model(monkeypatch):
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
-    return Samples(write_shards(tmp_path_factory.mktemp("shards"), pairs(24)))
+    folder = write_shards(tmp_path_factory.mktemp("shards"), pairs(24))
+    return Samples(folder, LoaderSettings(workers=0))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +105,9 @@ def test_gains_biases_and_the_logit_scale_are_not_decayed():
 
 def test_resnets_and_vits_get_their_own_constants():
     resnet = optimizer.optimizer_of(torch.nn.Linear(2, 2), architectures.ARCHITECTURES["RN50"], 0.2)
-    vit = optimizer.optimizer_of(torch.nn.Linear(2, 2), architectures.ARCHITECTURES["ViT-B/32"], 0.2)
+    vit = optimizer.optimizer_of(
+        torch.nn.Linear(2, 2), architectures.ARCHITECTURES["ViT-B/32"], 0.2
+    )
     assert (resnet.defaults["betas"], resnet.defaults["eps"]) == ((0.9, 0.999), 1e-8)
     assert (vit.defaults["betas"], vit.defaults["eps"]) == ((0.9, 0.98), 1e-6)
 

@@ -1,145 +1,171 @@
-"""Several processes learn what one would: three, and then two, of which this file starts three."""
+"""Ranks: processes that train together learn what one alone learns, and end together."""
 
+import json
 import os
-from contextlib import nullcontext
-from datetime import timedelta
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import ranks_process
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from test_trainer_micro_batches import _batch, _model, _prepared
-from torch.nn.parallel import DistributedDataParallel
+from safetensors.torch import load_file, save_file
+from trainer_shards import pairs, write_shards
 
-from pipeline.errors import BadInput
-from pipeline.trainer.loss import contrastive
-from pipeline.trainer.micro_batches import backward
-from pipeline.trainer.parallel import ALONE, Ranks
+from pipeline.settings import LoaderSettings
+from pipeline.trainer import architectures, checkpoint, tensor_files
+from pipeline.trainer.parallel import ALONE
+from pipeline.trainer.samples import Samples
 
-PAIRS = 12
-TILES = (1, 3, 5, 64)
+ROOT = Path(__file__).parents[2]
+KINDS = ("ddp", "fsdp")
 
 
-def _contrasted(ranks, tile, dtype=torch.float64, half=False):
-    """The loss of linear encoders over the pairs of all ranks, and their gradients on this one."""
-    chance = torch.Generator().manual_seed(0)
-    image_ND, text_ND = torch.randn(2, PAIRS, 6, generator=chance, dtype=dtype)
-    weights = [*torch.randn(2, 6, 8, generator=chance, dtype=dtype), torch.tensor(2.0, dtype=dtype)]
-    to_image, to_text, scale = (weight.clone().requires_grad_() for weight in weights)
-    rows = PAIRS // ranks.count
-    own = slice(ranks.rank * rows, (ranks.rank + 1) * rows)
-    loss = contrastive(
-        image_ND[own] @ to_image, text_ND[own] @ to_text, scale, tile=tile, ranks=ranks, half=half
+def torchrun(*told):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [*command, *map(str, told)],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
     )
-    loss.backward()
-    return loss.detach(), to_image.grad, to_text.grad, scale.grad
-
-
-def _uneven(ranks):
-    """What is said where one rank has a pair less."""
-    features = torch.randn(4 - (ranks.rank == 1), 3)
-    try:
-        contrastive(features, features, torch.tensor(0.0), ranks=ranks)
-    except BadInput as refused:
-        return str(refused)
-
-
-def _in_micro_batches(ranks, micro):
-    """The loss and the gradients that DistributedDataParallel leaves on this rank."""
-    model = DistributedDataParallel(_model())
-    rows = 12 // ranks.count
-    own = slice(ranks.rank * rows, (ranks.rank + 1) * rows)
-    image, tokens, lengths = (part[own] for part in _batch())
-    loss = backward(
-        model,
-        image,
-        tokens,
-        lengths,
-        micro=micro,
-        tile=5,
-        groups=2,
-        ranks=ranks,
-        prepare=_prepared,
-        sync=lambda is_last: nullcontext() if is_last else model.no_sync(),
-    )
-    return loss, {name: weight.grad for name, weight in model.module.named_parameters()}
-
-
-def _learn(rank, folder):
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"
-    torch.set_num_threads(1)
-    for count in (3, 2):
-        if rank >= count:
-            break
-        dist.init_process_group(
-            "gloo",
-            init_method=f"file://{folder}/{count}",
-            rank=rank,
-            world_size=count,
-            timeout=timedelta(seconds=120),
-        )
-        ranks = Ranks(rank, count, rank, torch.device("cpu"))
-        found = {tile: _contrasted(ranks, tile) for tile in TILES}
-        found["half"] = _contrasted(ranks, 3, torch.float32, half=True)
-        found["gathered"] = ranks.gather(torch.tensor([[rank, 1]]))
-        if count == 2:
-            found["uneven"] = _uneven(ranks)
-            found["micro"] = {micro: _in_micro_batches(ranks, micro) for micro in (None, 4)}
-        torch.save(found, f"{folder}/{count}.{rank}.pt")
-        dist.destroy_process_group()
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory):
-    """What each rank found, by the number of ranks."""
-    folder = tmp_path_factory.mktemp("ranks")
-    mp.spawn(_learn, (str(folder),), nprocs=3)
-    return {
-        count: [torch.load(folder / f"{count}.{rank}.pt") for rank in range(count)]
-        for count in (2, 3)
-    }
+def shards(tmp_path_factory):
+    return write_shards(tmp_path_factory.mktemp("shards"), pairs(24))
 
 
-@pytest.mark.parametrize("tile", TILES)
-@pytest.mark.parametrize("count", [2, 3])
-def test_the_mean_of_the_gradients_over_ranks_is_that_of_one_process(learned, count, tile):
-    losses, *gradients = zip(*(found[tile] for found in learned[count]), strict=True)
-    expected_loss, *expected = _contrasted(ALONE, 64)
-    for loss in losses:
-        torch.testing.assert_close(loss, expected_loss, rtol=1e-13, atol=0)
-    for parts, whole in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(sum(parts) / count, whole, rtol=1e-12, atol=1e-13)
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, shards):
+    """What two processes made, and one alone."""
+    folder = tmp_path_factory.mktemp("trained")
+    samples = Samples(shards, LoaderSettings(workers=0))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(architectures.ARCHITECTURES, "tiny", ranks_process.SMALL)
+        ended = ranks_process.ended(folder / "alone", samples, ALONE, ranks_process.Meter())
+        assert ended == "done"
+        _make_infinite(folder / "alone" / "step_000000003", folder / "infinite")
+    process = torchrun(ROOT / "tests/pipeline/ranks_process.py", shards, folder)
+    assert process.returncode == 0, process.stderr[-3000:]
+    return folder
 
 
-@pytest.mark.parametrize("count", [2, 3])
-def test_halves_are_gathered_as_they_are(learned, count):
-    losses, *gradients = zip(*(found["half"] for found in learned[count]), strict=True)
-    expected_loss, *expected = _contrasted(ALONE, 64, torch.float32, half=True)
-    assert losses[0] == losses[-1]
-    torch.testing.assert_close(losses[0], expected_loss)
-    for parts, whole in zip(gradients, expected, strict=True):
-        torch.testing.assert_close(sum(parts) / count, whole, rtol=0.01, atol=0.001)
+def _make_infinite(source, folder):
+    place = folder / source.name
+    shutil.copytree(source, place)
+    weights = load_file(place / "model.safetensors")
+    weights["text_projection"].fill_(torch.inf)
+    save_file(weights, place / "model.safetensors")
+    told = json.loads((place / "state.json").read_text())
+    told["sha256"]["model.safetensors"] = tensor_files.sha256(place / "model.safetensors")
+    (place / "state.json").write_text(json.dumps(told))
 
 
-def test_ranks_gather_in_their_order(learned):
-    for found in learned[3]:
-        assert found["gathered"].tolist() == [[0, 1], [1, 1], [2, 1]]
+@pytest.fixture(scope="module")
+def found(folder):
+    return json.loads((folder / "found.json").read_text())
 
 
-def test_ranks_with_unlike_numbers_of_pairs_are_refused_on_each(learned):
-    for found in learned[2]:
-        assert "the ranks have 4, 3 pairs" in found["uneven"]
+def weights(folder, step=9):
+    return load_file(folder / f"step_{step:09d}" / "model.safetensors")
 
 
-@pytest.mark.parametrize("micro", [None, 4])
-def test_micro_batches_on_two_ranks_give_the_gradients_of_the_whole_batch(learned, micro):
-    model = _model()
-    image, tokens, lengths = (part[:12] for part in _batch())
-    expected = backward(model, image, tokens, lengths, prepare=_prepared)
-    for found in learned[2]:
-        loss, gradients = found["micro"][micro]
-        torch.testing.assert_close(loss, expected, rtol=1e-13, atol=0)
-        for name, weight in model.named_parameters():
-            torch.testing.assert_close(
-                gradients[name], weight.grad, rtol=1e-12, atol=1e-12, msg=name
-            )
+def length(tensors):
+    return torch.stack([tensor.float().norm() for tensor in tensors]).norm().item()
+
+
+def strayed(trained, folder):
+    """How far `trained` is from the one that trained alone, of what that one learned meanwhile.
+
+    AdamW makes large steps of small gradients, and so of their rounding.
+    """
+    alone, early = weights(folder / "alone"), weights(folder / "alone", 3)
+    assert trained.keys() == alone.keys()
+    moved = length(alone[name] - early[name] for name in alone)
+    assert moved > 0.1
+    return length(alone[name] - trained[name] for name in alone) / moved
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_two_processes_learn_what_one_learns(folder, found, kind):
+    assert found[f"{kind}-whole"] == "done"
+    assert strayed(weights(folder / f"{kind}-whole"), folder) < 3e-3
+
+
+@pytest.mark.parametrize(
+    "name", [f"{kind}-{how}" for kind in KINDS for how in ("whole", "sparing")]
+)
+def test_every_gradient_of_two_processes_is_that_of_one(folder, kind, how):
+    alone, shared = (
+        load_file(folder / each / "step_000000003" / "optimizer.safetensors")
+        for each in ("alone", f"{kind}-{how}")
+    )
+    assert alone.keys() == shared.keys()
+    for each in alone:
+        apart = length([alone[each] - shared[each]])
+        assert apart <= 1e-3 * length([alone[each]]), each
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_spares_memory_changes_nothing_that_is_learned(folder, found, kind):
+    assert found[f"{kind}-sparing"] == "done"
+    assert strayed(weights(folder / f"{kind}-sparing"), folder) < 3e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_process_that_is_asked_to_stop_stops_both_and_they_go_on_to_the_same_bits(
+    folder, found, kind
+):
+    told = found[f"{kind}-broken"]
+    assert told.startswith("Stopped: stopped after step ")
+    assert 4 <= found[f"{kind}-broken-at"] < 9
+    assert found[f"{kind}-broken-again"] == "done"
+    whole, broken = folder / f"{kind}-whole", folder / f"{kind}-broken"
+    stopped = broken / f"step_{found[f'{kind}-broken-at']:09d}"
+    assert checkpoint.read_state(stopped).step == found[f"{kind}-broken-at"]
+    for file in ("model.safetensors", "optimizer.safetensors"):
+        one, other = (load_file(each / "step_000000009" / file) for each in (whole, broken))
+        assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    "name", ["ddp-whole-then-fsdp", "fsdp-whole-then-ddp", "alone-then-ddp", "alone-then-fsdp"]
+)
+def test_a_run_goes_on_with_other_processes_or_another_way_of_sharing(folder, found, name):
+    assert found[name] == "done"
+    assert strayed(weights(folder / name), folder) < 3e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_two_processes_saved_one_goes_on_from(folder, shards, kind, tmp_path, monkeypatch):
+    monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", ranks_process.SMALL)
+    shutil.copytree(folder / f"{kind}-whole" / "step_000000006", tmp_path / "step_000000006")
+    samples = Samples(shards, LoaderSettings(workers=0))
+    assert ranks_process.ended(tmp_path, samples, ALONE, ranks_process.Meter()) == "done"
+    assert strayed(weights(tmp_path), folder) < 3e-3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_loss_that_is_no_number_stops_both_and_names_the_pairs_of_both(folder, found, kind):
+    first, second = found[f"{kind}-infinite"]
+    assert first == second
+    assert first.startswith("NotFinite: step 3: the loss is nan")
+    noted = json.loads((folder / f"{kind}-infinite" / "not_finite.json").read_text())
+    assert noted["step"] == 3
+    assert len(set(noted["pair_ids"])) == 8
+    assert checkpoint.latest(folder / f"{kind}-infinite").name == "step_000000003"
+
+
+def test_the_first_process_alone_writes_lines_of_metrics(folder):
+    lines = (folder / "ddp-whole" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [2, 4, 6, 8, 9]
+
+
+def test_settings_that_need_other_processes_are_named(found):
+    assert found["odd"].startswith("BadInput: train.batch_size: 7 rows cannot be shared evenly")
+    assert found["sync"].startswith("BadInput: train.sync_batch_norm needs GPUs")

@@ -1,0 +1,68 @@
+"""Export: a checkpoint or any weights -> a folder that open_clip or transformers loads.
+
+Needs no Java and no Spark.
+"""
+
+from pathlib import Path
+
+from jobs.progress import Progress
+from jobs.run import Run
+from jobs.train import VOCABULARY
+from pipeline import tokenizer
+from pipeline.errors import BadInput, MissingTable
+from pipeline.trainer import checkpoint, export, weights
+
+_SPECIALS_AND_BYTES = 514
+
+
+def main(
+    run: Path | None,
+    kind: str,
+    out: Path,
+    *,
+    step: str | None = None,
+    given: Path | None = None,
+    vocabulary: Path | None = None,
+    activation: str | None = None,
+    again: bool = False,
+) -> None:
+    """Export checkpoint `step` of `run`, or its newest, or the weights at `given`."""
+    progress = Progress()
+    if run is None and (given is None or vocabulary is None):
+        raise BadInput("name what is exported: --run RUN, or --weights PATH --vocabulary PATH")
+    if given is not None and step is not None:
+        raise BadInput("--checkpoint is one of a run's, and --weights names others: leave one out")
+    trained = None if run is None else Run.open(run, None, []).path("checkpoints")
+    path = given if given is not None or trained is None else _checkpoint(trained, step, run)
+    if path is None:
+        raise BadInput("name what is exported: --run RUN, or --weights PATH --vocabulary PATH")
+    with progress.note(f"reading {path}"):
+        found = weights.read(path, activation=activation)
+        merges = vocabulary or (trained or Path()) / VOCABULARY
+        # OpenAI's file has more merges than its models use.
+        cutter = tokenizer.load(merges, found.vocabulary - _SPECIALS_AND_BYTES)
+    with progress.note(f"writing {out}"):
+        export.export(found, cutter, kind, out, _notes(path, found), again=again)
+    progress.say(f"exported: {out}")
+
+
+def _checkpoint(trained: Path, step: str | None, run: Path | None) -> Path:
+    if step is None:
+        newest = checkpoint.latest(trained) if trained.is_dir() else None
+        if newest is None:
+            raise MissingTable(f"{trained} holds no checkpoint: run `wit train --run {run}` first")
+        return newest
+    number = step.removeprefix("step_")
+    path = trained / f"step_{int(number):09d}" if number.isdecimal() else trained / number
+    if not number.isdecimal() or not path.is_dir():
+        there = ", ".join(sorted(p.name for p in trained.glob("step_*"))) or "none"
+        raise BadInput(f"--checkpoint {step[:60]} is not there; there are {there}")
+    return path
+
+
+def _notes(path: Path, found: weights.Weights) -> dict[str, str]:
+    """What the card says of where the weights are from."""
+    if found.origin != "ours":
+        return {"weights": f"of {found.origin}"}
+    state = checkpoint.read_state(path)
+    return {"steps": f"{state.step:,}", "pairs it learned from": f"{state.samples:,}"}

@@ -1,0 +1,57 @@
+"""Staged: what is written appears whole under its name, or not at all."""
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from uuid import uuid4
+
+from pipeline.errors import BadInput
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has it: a file must not have its name before its bytes."""
+    file = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@contextmanager
+def room_in(folder: Path, next_step: str) -> Iterator[None]:
+    """Tell of a full disk what there is to do."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        raise BadInput(
+            f"{folder} takes no more ({os.strerror(error.errno)}): make room and {next_step}"
+        ) from None
+
+
+@contextmanager
+def folder(place: Path) -> Iterator[Path]:
+    """A folder beside `place` to write files into, which is moved there in the end; what lay there
+    goes only then. An exception leaves everything as it was."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    new, old = (place.with_name(f".{place.name}.{uuid4().hex}") for _ in range(2))
+    new.mkdir()
+    try:
+        yield new
+        for file in (*new.iterdir(), new):
+            sync(file)
+        if place.exists():
+            place.rename(old)
+        new.rename(place)
+        sync(place.parent)
+    finally:
+        if old.exists() and not place.exists():
+            old.rename(place)
+        for left in (new, old):
+            shutil.rmtree(left, ignore_errors=True)
