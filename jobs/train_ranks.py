@@ -9,7 +9,8 @@ from pathlib import Path
 import typer
 
 from jobs import load, walk
-from jobs.options import Again, Config, RunDir, Sets, Update, main
+from jobs.__main__ import main
+from jobs.options import Again, Config, RunDir, Sets, Update
 from jobs.run import Run
 from pipeline.errors import BadInput, WitError
 from pipeline.settings import LoaderSettings, TrainSettings
