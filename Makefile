@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 # The first interpreter that fits; override with `make PYTHON=/path/to/python3.12 ...`.
 PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/dev/null && $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' && { echo $$p; break; }; done)
 DATA ?=
+ARGS ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader docs clean
+.PHONY: help setup java check test test-chaos test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -39,6 +40,9 @@ test: setup java ## Set up and pass the tests
 test-interop: setup java ## Other packages read our shards, each in an environment of its own
 	$(BIN)/python -m tests.interop.environments
 	$(BIN)/python -m pytest -m interop tests/interop
+
+test-learning: setup ## Train on 64 classes of drawn shapes, and name those never seen
+	$(BIN)/python -m pytest -s -m learning tests/learning
 
 test-chaos: setup java ## Kill downloads at random moments, and compare what comes of it
 	$(BIN)/python -m tests.chaos.download
@@ -93,6 +97,12 @@ bench-shards: setup ## Shards written, beside tarfile and webdataset; DATA: wher
 
 bench-loader: setup ## Batches, beside open_clip's pipeline and webdataset: make bench-loader [DATA=folder]
 	$(BIN)/python -m benchmarks.loader $(DATA)
+
+bench-train: setup ## Training on a CPU, beside open_clip's: make bench-train [DATA=folder]
+	$(BIN)/python -m benchmarks.train $(DATA)
+
+bench-gpu: setup ## Training on a GPU, beside open_clip or transformers; ARGS: see --help
+	$(BIN)/python -m benchmarks.gpu $(ARGS)
 
 docs: setup ## Write docs/settings.md from the settings
 	$(BIN)/python -m jobs.reference

@@ -13,7 +13,9 @@ from typing import Annotated
 import typer
 
 from jobs import walk
+from jobs.evaluate_command import evaluate
 from jobs.export_command import export
+from jobs.options import Again, Config, RunDir, Sets, Update
 from jobs.run import Run
 from pipeline.errors import BadInput, WitError
 
@@ -24,17 +26,6 @@ app = typer.Typer(
     help="Rebuild the corpus behind CLIP, from raw sources to a trained model.",
 )
 
-RunDir = Annotated[Path, typer.Option("--run", help="The run directory.")]
-Config = Annotated[
-    Path | None, typer.Option("--config", help="A settings file; needed to begin a run.")
-]
-Sets = Annotated[
-    list[str] | None, typer.Option("--set", help="section.key=value, laid over the settings.")
-]
-Update = Annotated[
-    bool, typer.Option("--update", help="Take changed settings into an existing run.")
-]
-Again = Annotated[bool, typer.Option("--again", help="Make it once more though up to date.")]
 Explain = Annotated[
     str | None,
     typer.Option("--explain", help="Make nothing: tell why a text is in the list, or is not."),
@@ -89,7 +80,7 @@ def _add_stage(verb: str, doc: str) -> None:
 
 
 for _stage in walk.STAGES:
-    if _stage.verb in ("derive", "audit"):  # they have flags of their own
+    if _stage.verb in ("derive", "audit", "evaluate"):  # they have flags of their own
         continue
     _reads, _writes = ", ".join(_stage.reads) or "sources", ", ".join(_stage.writes)
     _add_stage(_stage.verb, f"{_reads} -> {_writes}")
@@ -154,6 +145,9 @@ def audit(
     may_change = update or (bool(given) and config is None and not sets)
     opened = Run.open(run, config, [*(sets or []), *laid], update=may_change)
     walk.one(opened, "audit", again=again)
+
+
+app.command(rich_help_panel=_STAGES)(evaluate)
 
 
 @app.command()

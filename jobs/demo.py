@@ -10,6 +10,7 @@ from jobs.run import Run
 from jobs.world import World, make_world, serve
 from jobs.world.folder import reopen
 from pipeline.errors import WitError
+from pipeline.trainer.sinks import METRICS, lines_of
 
 
 class PlantedNotFound(WitError):
@@ -51,7 +52,26 @@ def tell(run: Run, lines: list[planted.Line]) -> None:
             f"not as planted: {', '.join(wrong)}: see the lines above, and follow a pair with "
             f"`wit follow PAIR_ID --run {run.root}`"
         )
+    run.progress.say(f"learned: {learned(run)}")
     run.progress.say(f"all as planted; the report is {run.root / 'report.html'}")
+
+
+def learned(run: Run) -> str:
+    """What the training came to: its loss at first and at last, and what the model knows now."""
+    lines = list(lines_of(run.path("checkpoints") / METRICS))
+    told = []
+    if lines:
+        first, last = lines[0], lines[-1]
+        told.append(
+            f"loss {first['loss']:.2f} at step {first['step']}, "
+            f"{last['loss']:.2f} at step {last['step']}"
+        )
+    scores = json.loads((run.path("scores") / "scores.json").read_text(encoding="utf-8"))
+    for name, one in scores["sets"].items():
+        found = one.get("zero_shot", {}).get("all", {}).get("accuracy")
+        if found is not None:
+            told.append(f"{name} {found:.1%} zero-shot (chance {one['chance']:.1%})")
+    return "; ".join(told)
 
 
 def _world(folder: Path, pairs: int) -> World:

@@ -1,65 +1,93 @@
 """checkpoints, audit -> scores"""
 
 import json
-from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 from jobs.ledger import Ledger
 from jobs.run import Run
 from jobs.train import VOCABULARY
 from pipeline import tokenizer
 from pipeline.errors import BadInput, MissingTable
-from pipeline.evaluate.score import score
+from pipeline.evaluate.encode import Encoder
+from pipeline.evaluate.scores import Scores, score_all
 from pipeline.trainer import checkpoint
 from pipeline.trainer.architectures import architecture
 from pipeline.trainer.loop import device_of
+
+SCORES, PREDICTIONS = "scores.json", "predictions.parquet"
+_NEWEST = "newest"
 
 
 def main(run: Run) -> None:
     settings = run.settings.evaluate
     trained = run.path("checkpoints")
-    newest = checkpoint.latest(trained)
-    if newest is None:
-        raise MissingTable(f"{trained} holds no checkpoint: run `wit train --run {run.root}` first")
-    model, state = checkpoint.load_model(newest)
+    chosen = _chosen(run, trained, settings.checkpoint)
+    model, state = checkpoint.load_model(chosen)
     cutter = tokenizer.load(trained / VOCABULARY)
     if cutter.digest != state.tokenizer:
         raise BadInput(
-            f"{trained / VOCABULARY} is not the vocabulary that {newest.name} was trained with: "
+            f"{trained / VOCABULARY} is not the vocabulary that {chosen.name} was trained with: "
             f"run `wit train --run {run.root} --again`"
         )
     device = device_of(settings.device)
-    model = model.to(device).eval()
     side = architecture(state.model).resolution
-    told, counts = {}, Counter[str]()
-    for evalset in run.settings.evalsets:
-        if not evalset.scored:
-            continue
-        overlapping = _overlapping(run, evalset.name)
-        with run.progress.note(f"scoring {evalset.name}"):
-            scored = score(evalset, model, cutter, side, overlapping, settings, device)
-        told[evalset.name] = scored.told
-        counts.update(
-            scored=scored.images, undecodable=scored.undecodable, unlabelled=scored.unlabelled
+    encoder = Encoder(model.to(device).eval(), side, device, settings)
+    audited = run.files("audit")
+    scores = score_all(
+        run.settings.evalsets,
+        encoder,
+        cutter,
+        lambda name: overlapping(audited, name),
+        run.settings.audit.significance,
+        run.progress.note,
+    )
+    told = {"checkpoint": chosen.name, "model": state.model, "step": state.step}
+    write(run.begin("scores"), told, scores)
+    notes = {name: noted(one) for name, one in scores.told.items()}
+    rows_in = scores.scored + sum(scores.dropped.values())
+    run.finish("scores", Ledger(rows_in, scores.scored, scores.dropped, notes))
+
+
+def _chosen(run: Run, trained: Path, name: str | None) -> Path:
+    """The checkpoint of that name, or the newest."""
+    newest = checkpoint.latest(trained)
+    if newest is None:
+        raise MissingTable(f"{trained} holds no checkpoint: run `wit train --run {run.root}` first")
+    if name in (None, _NEWEST):
+        return newest
+    there = sorted(path.name for path in trained.glob("step_*"))
+    if name not in there:
+        raise BadInput(
+            f"{trained} has no checkpoint `{name}`: its checkpoints are {', '.join(there)}"
         )
-    folder = run.begin("scores")
-    scores = {"checkpoint": newest.name, "model": state.model, "step": state.step, "sets": told}
-    (folder / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
-    rows_out = counts.pop("scored", 0)
-    dropped = {reason: count for reason, count in counts.items() if count}
-    notes = {
-        name: {"accuracy": one["zero_shot"]["all"]["accuracy"], "chance": one["chance"]}
-        for name, one in told.items()
-    }
-    run.finish("scores", Ledger(rows_out + counts.total(), rows_out, dropped, notes))
+    return trained / name
 
 
-def _overlapping(run: Run, name: str) -> set[str]:
+def overlapping(files: Sequence[Path], name: str) -> set[str]:
     """The images of an evaluation set whose near-duplicates the corpus was left with."""
-    files = [str(file) for file in run.files("audit")]
     is_overlap = (pc.field("source") == name) & (pc.field("verdict") == "overlap")
     is_left = is_overlap & ~pc.field("removed")
-    found = ds.dataset(files, format="parquet").to_table(columns=["eval_id"], filter=is_left)
-    return set(found.column("eval_id").to_pylist())
+    table = ds.dataset([str(file) for file in files], format="parquet")
+    return set(table.to_table(columns=["eval_id"], filter=is_left).column("eval_id").to_pylist())
+
+
+def write(folder: Path, told: dict[str, Any], scores: Scores) -> dict[str, Any]:
+    """Write scores.json, which is returned, and predictions.parquet."""
+    whole = {**told, "tests": scores.tests, "sets": scores.told, "robustness": scores.robustness}
+    text = json.dumps(whole, indent=1, allow_nan=False)
+    (folder / SCORES).write_text(text + "\n", encoding="utf-8")
+    pq.write_table(scores.predictions, folder / PREDICTIONS)
+    return whole
+
+
+def noted(told: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest tells of a set."""
+    found = (told.get("zero_shot") or told["retrieval"])["all"]
+    note = {"metric": told["metric"], "score": found["score"]["value"], "chance": told["chance"]}
+    return note | ({"accuracy": found["accuracy"]} if "accuracy" in found else {})

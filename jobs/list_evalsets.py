@@ -75,7 +75,9 @@ def _told(one: KnownSet) -> str:
         f'metric = "{one.metric}"',
     ]
     if not one.scored:
-        lines.append("scored = false")
+        lines.append("scored = false  # true to score it, with what is below")
+    if one.metric == "map_11_point":
+        lines.append(f'# labels = "/data/evalsets/{one.name}/ImageSets/Main"')
     if one.metric == "recall_at_k":
         lines.append(f'captions = "/data/evalsets/{one.name}/captions.parquet"')
     return "\n".join(lines)

@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,12 +41,14 @@ def load(config: Path | None, sets: list[str]) -> Settings:
 _PATHS = (
     *("dumps", "pageviews", "wordnet", "blocklist", "wats", "warcs", "path", "filter_model"),
     *("blocked_domains", "blocked_urls", "blocked_captions", "captions"),
-    *("decisions", "predictions", "vocabulary"),
+    *("decisions", "predictions", "vocabulary", "labels", "baselines"),
 )
 
 
 def _absolute(tree: Any, key: str = "") -> Any:
     """`tree` with every path made absolute."""
+    if key == "classes":  # a class may be called as a setting is
+        return tree
     if isinstance(tree, dict):
         return {name: _absolute(value, name) for name, value in tree.items()}
     if isinstance(tree, list):
@@ -112,7 +115,11 @@ def dump(settings: Settings) -> str:
 
 
 def _assignments(values: Mapping[str, Any]) -> list[str]:
-    return [f"{key} = {_toml(value)}" for key, value in values.items()]
+    return [f"{_key(key)} = {_toml(value)}" for key, value in values.items()]
+
+
+def _key(key: str) -> str:
+    return key if re.fullmatch(r"[A-Za-z0-9_-]+", key) else str(_toml(key))
 
 
 def _toml(value: Any) -> str:

@@ -7,6 +7,7 @@ from html import escape
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import matplotlib.ticker
 import numpy as np
 import numpy.typing as npt
 import pyarrow.parquet as pq
@@ -109,6 +110,31 @@ def stacked(
         axes.invert_yaxis()
         axes.set_xlabel(unit)
         axes.legend(frameon=False, loc="upper left", bbox_to_anchor=(1, 1), fontsize=8)
+        return _svg(figure)
+
+
+def above_a_line(
+    others: tuple[Sequence[float], Sequence[float]],
+    line: tuple[Sequence[float], Sequence[float]],
+    own: tuple[float, float],
+    *,
+    labels: tuple[str, str],
+) -> str:
+    """Shares of others and their line, equality, and where one's own lies; both axes in logits."""
+    with mpl.rc_context(_STYLE):
+        figure, axes = _axes(5.5, 4.5)
+        axes.plot(line[0], line[0], color=_INK, linewidth=1, linestyle=":", label="no loss")
+        axes.plot(*line, color=_ACCENT, linewidth=1.5, label="line of the others")
+        axes.scatter(*others, color=_PALE, edgecolors=_ACCENT, s=22, label="others")
+        axes.scatter(*[[at] for at in own], color=_BAD, marker="*", s=110, label="this model")
+        for axis in (axes.set_xscale, axes.set_yscale):
+            axis("logit", one_half="0.5")
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(mpl.ticker.PercentFormatter(1.0))
+            axis.set_minor_formatter(mpl.ticker.NullFormatter())
+        axes.set_xlabel(labels[0])
+        axes.set_ylabel(labels[1])
+        axes.legend(frameon=False)
         return _svg(figure)
 
 

@@ -28,6 +28,8 @@ def page() -> str:
             parts.append(_section(f"[{name}]", kind))
         if name == "ingest":
             parts.append(_section("[[ingest.tables]]", settings.TableSource))
+        if name == "evaluate":
+            parts.append(_section("[[evaluate.robustness]]", settings.Robustness))
     return "\n".join(parts)
 
 

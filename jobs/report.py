@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from jobs import coverage_summary, pictures
+from jobs import coverage_summary, pictures, scores_page
 from jobs.ledger import TRIED_AGAIN
 from jobs.query_summary import summary
 from jobs.run import MANIFEST, Run
@@ -60,7 +60,9 @@ def write_report(run: Run) -> Path:
         placeholder_urls=run.settings.dedup.placeholder_urls,
         audit=_json(run.path("audit") / "summary.json") if "audit" in there else None,
         training=_training(run),
-        scores=_scores(run) if "scores" in there else None,
+        scores=scores_page.shown(_json(run.path("scores") / "scores.json"))
+        if "scores" in there
+        else None,
         samples=_samples(run, there),
         planted=_json(run.root / "planted.json"),
         missing=[s.verb for s in STAGES if any(t not in there for t in s.writes)],
@@ -190,23 +192,7 @@ def _training(run: Run) -> dict[str, Any] | None:
 
 
 def _scores(run: Run) -> dict[str, Any]:
-    """Every score that was measured as a line, and why others were not."""
-    told = _json(run.path("scores") / "scores.json")
-    lines, notes = [], []
-    for name, evalset in told["sets"].items():
-        zero_shot, probe = evalset["zero_shot"], evalset.get("linear_probe") or {}
-        measured = [(f"zero-shot, {part}", zero_shot[part]) for part in ("all", "clean", "overlap")]
-        measured.append(("linear probe", probe.get("all", {})))
-        for label, score in measured:
-            if score.get("accuracy") is not None:
-                lines.append(
-                    {**score, "evalset": name, "score": label, "chance": evalset["chance"]}
-                )
-        if zero_shot.get("note"):
-            notes.append(f"{name}: {zero_shot['note']}.")
-        if probe.get("skipped"):
-            notes.append(f"{name}, linear probe: {probe['skipped']}.")
-    return {"model": told["model"], "step": told["step"], "lines": lines, "notes": notes}
+    return scores_page.shown(_json(run.path("scores") / "scores.json"))
 
 
 def _samples(run: Run, there: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:

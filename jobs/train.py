@@ -1,4 +1,4 @@
-"""shards -> checkpoints
+"""shards, vocabulary -> checkpoints
 
 `wit train` in one process; `torchrun --nproc-per-node N -m jobs.train RUN` in several.
 """
@@ -9,21 +9,15 @@ from jobs.ledger import Ledger
 from jobs.run import Run
 from jobs.stamps import code_version
 from pipeline import tokenizer
-from pipeline.errors import BadInput
 from pipeline.trainer import checkpoint, parallel
 from pipeline.trainer.loop import steps_in, train
 from pipeline.trainer.samples import Samples
 
-VOCABULARY = "vocabulary.txt.gz"
+VOCABULARY = tokenizer.VOCABULARY
 
 
 def main(run: Run) -> None:
     settings = run.settings.train
-    if settings.shards is not None and settings.vocabulary is None:
-        raise BadInput(
-            "train.vocabulary: with train.shards there are no captions to train one from: name a "
-            "merges file in CLIP's layout"
-        )
     ranks = parallel.here(settings)
     folder = run.begin("checkpoints", resume=True)
     where = run.path("shards") if settings.shards is None else settings.shards
@@ -67,20 +61,10 @@ def main(run: Run) -> None:
 
 
 def _tokenizer(run: Run, kept: Path) -> tokenizer.Tokenizer:
-    """The tokenizer of this run: the one it already has, the one it is given, or a new one."""
-    settings = run.settings.train
-    if kept.exists():
-        return tokenizer.load(kept)
-    if settings.vocabulary is not None:
-        given = tokenizer.load(Path(settings.vocabulary), settings.merges)
-        given.save(kept)
-        return given
-    with run.progress.note("learning the vocabulary"):
-        captions = run.read_arrow("shards", ["caption"]).column("caption")
-        counts = tokenizer.count_words(caption.as_py() for caption in captions)
-        learned = tokenizer.Tokenizer(tokenizer.learn(counts, settings.merges))
-    learned.save(kept)
-    return learned
+    """The tokenizer of this run, of which a copy goes with the checkpoints."""
+    found = tokenizer.load(run.path("vocabulary") / VOCABULARY)
+    found.save(kept)
+    return found
 
 
 if __name__ == "__main__":

@@ -10,7 +10,8 @@ from typing import Annotated
 import typer
 
 from jobs import load, walk
-from jobs.__main__ import Again, Config, Sets, Update, main
+from jobs.__main__ import main
+from jobs.options import Again, Config, Sets, Update
 from jobs.run import Run
 from pipeline.errors import BadInput, WitError
 from pipeline.settings import LoaderSettings, TrainSettings

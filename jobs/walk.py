@@ -147,12 +147,24 @@ def _dedup_sources(settings: Settings) -> list[str]:
     return [] if settings.dedup.decisions is None else [settings.dedup.decisions]
 
 
+def _tokenizer_sources(settings: Settings) -> list[str]:
+    given = settings.train.vocabulary
+    return _shards_elsewhere(settings) if given is None else [given]
+
+
+def _tokenizer_spared(settings: Settings) -> tuple[str, ...]:
+    return _train_spared(settings) if settings.train.vocabulary is None else ("shards",)
+
+
 def _train_sources(settings: Settings) -> list[str]:
-    train = settings.train
-    given = [path for path in (train.vocabulary, train.weights) if path is not None]
-    # Of shards elsewhere, what changes in them is seen by the training, when it goes on.
-    is_here = train.shards is not None and "://" not in train.shards
-    return [*given, *(_shard_files(Path(str(train.shards))) if is_here else [])]
+    given = settings.train.weights
+    return [*_shards_elsewhere(settings), *([] if given is None else [given])]
+
+
+def _shards_elsewhere(settings: Settings) -> list[str]:
+    where = settings.train.shards
+    # Of shards at an address, what changes in them is seen by the training, when it goes on.
+    return [] if where is None or "://" in where else _shard_files(Path(where))
 
 
 def _shard_files(folder: Path) -> list[str]:
@@ -166,6 +178,14 @@ def _shard_files(folder: Path) -> list[str]:
 
 def _train_spared(settings: Settings) -> tuple[str, ...]:
     return () if settings.train.shards is None else ("shards",)
+
+
+def _evaluate_sources(settings: Settings) -> list[str]:
+    scored = [evalset for evalset in settings.evalsets if evalset.scored]
+    labels = [evalset.labels for evalset in scored if evalset.labels is not None]
+    captions = [evalset.captions for evalset in scored if evalset.captions is not None]
+    baselines = [one.baselines for one in settings.evaluate.robustness if one.baselines]
+    return [*_evalset_paths(settings), *labels, *captions, *baselines]
 
 
 _IMAGES_OF_SETS = tuple(
@@ -226,9 +246,18 @@ STAGES = (
         _audit_sources,
     ),
     Stage(
+        "train-tokenizer",
+        "jobs.train_tokenizer",
+        ("shards",),
+        ("vocabulary",),
+        ("train.vocabulary", "train.merges", "train.vocabulary_words", "train.shards"),
+        _tokenizer_sources,
+        _tokenizer_spared,
+    ),
+    Stage(
         "train",
         "jobs.train",
-        ("shards",),
+        ("shards", "vocabulary"),
         ("checkpoints",),
         ("loader", "train"),
         _train_sources,
@@ -240,7 +269,7 @@ STAGES = (
         ("checkpoints", "audit"),
         ("scores",),
         ("evaluate", "evalsets"),
-        _evalset_paths,
+        _evaluate_sources,
     ),
 )
 """Every stage, in order."""

@@ -10,7 +10,8 @@ dedup        images, fingerprints      overlaps, deduped, dropped
 balance      images, deduped, reached  balanced    (each cap exactly, among what arrived)
 shard        balanced                  shards
 audit        overlaps, images          audit
-trainer      shards                    checkpoints
+vocabulary   shards                    vocabulary
+trainer      shards, vocabulary        checkpoints
 evaluate     checkpoints               scores
 
 Stages never import one another; tables are the only thing that passes between them.

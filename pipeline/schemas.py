@@ -242,6 +242,14 @@ AUDIT = pa.schema(
     ]
 )
 
+VOCABULARY = pa.schema(
+    [
+        _field("word", pa.string(), "a word of a caption, as it is tokenized", nullable=False),
+        _field("count", pa.int64(), "how often it occurs in all captions", nullable=False),
+    ]
+)
+"""The words that the merges were learned from; none where a merges file was given."""
+
 PLACES = pa.schema(
     [
         _field("key", pa.string(), "the sample's __key__", nullable=False),
@@ -289,8 +297,9 @@ TABLES = {
         Table("coverage", "08_coverage", COVERAGE),
         Table("shards", "09_shards", SHARDED),
         Table("audit", "10_audit", AUDIT),
-        Table("checkpoints", "11_checkpoints", pa.schema([])),
-        Table("scores", "12_scores", pa.schema([])),
+        Table("vocabulary", "11_vocabulary", VOCABULARY),
+        Table("checkpoints", "12_checkpoints", pa.schema([])),
+        Table("scores", "13_scores", pa.schema([])),
     )
 }
 """Every table of a run, in the order of the walk."""

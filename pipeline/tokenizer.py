@@ -7,14 +7,13 @@ bpe_simple_vocab_16e6.txt.gz.
 
 import gzip
 import hashlib
-import heapq
 import html
 import io
 import re
 import sys
 import unicodedata
 import zlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import cached_property
 from itertools import pairwise
@@ -22,17 +21,23 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from pipeline import lexicon
+from pipeline import merges as merging
 from pipeline.errors import BadInput
 
 Pair = tuple[str, str]
 
+VOCABULARY = "vocabulary.txt.gz"
+"""The file of a run's merges."""
+MAX_WORD_BYTES = 1024
+"""Longer words are cut: BPE takes quadratic time, and such a word is no word."""
 _HEADER = "#version: 0.2 byte-level BPE, a merge per line"
 _END_OF_WORD = "</w>"
 _MAX_FILE_BYTES = 64 * 2**20
 """Unpacked; OpenAI's file is 3 MB. A file that unpacks without end is refused."""
-_MAX_WORD_BYTES = 1024
-"""Longer words are cut: BPE takes quadratic time, and such a word is no word."""
 _MAX_CACHED_WORDS = 2**18
 
 
@@ -83,7 +88,7 @@ def count_words(captions: Iterable[str]) -> Counter[str]:
 
 def _symbols(word: str) -> list[str]:
     # A lone surrogate is not UTF-8; it stands for a byte that never was text.
-    spelled = [_SYMBOL_OF[b] for b in word.encode("utf-8", "replace")[:_MAX_WORD_BYTES]]
+    spelled = [_SYMBOL_OF[b] for b in word.encode("utf-8", "replace")[:MAX_WORD_BYTES]]
     return [*spelled[:-1], spelled[-1] + _END_OF_WORD]
 
 
@@ -107,40 +112,28 @@ def learn(counts: Mapping[str, int], merges: int) -> list[Pair]:
     Of pairs with equal counts the one that sorts first is joined, so that the order of the words
     does not matter. Ends early when no pair occurs twice.
     """
-    spelled = [_symbols(word) for word in sorted(counts)]
-    weight = [counts[word] for word in sorted(counts)]
-    total: Counter[Pair] = Counter()
-    where: defaultdict[Pair, set[int]] = defaultdict(set)
-    for i, symbols in enumerate(spelled):
-        for pair in pairwise(symbols):
-            total[pair] += weight[i]
-            where[pair].add(i)
-    # Counts in the heap may be out of date; a pair is pushed again whenever its count changes.
-    heap = [(-count, pair) for pair, count in total.items()]
-    heapq.heapify(heap)
-    learned: list[Pair] = []
-    while heap and len(learned) < merges:
-        count, best = heapq.heappop(heap)
-        if -count != total[best]:
-            continue
-        if -count < 2:
-            break
-        learned.append(best)
-        changed: set[Pair] = set()
-        for i in where.pop(best):
-            before, after = spelled[i], _merged(spelled[i], best)
-            for pair in pairwise(before):
-                total[pair] -= weight[i]
-                changed.add(pair)
-            for pair in pairwise(after):
-                total[pair] += weight[i]
-                where[pair].add(i)
-                changed.add(pair)
-            spelled[i] = after
-        for pair in changed:
-            if total[pair] > 0:
-                heapq.heappush(heap, (-total[pair], pair))
-    return learned
+    # A lone surrogate is not UTF-8; it stands for a byte that never was text.
+    spelled = pa.array([word.encode("utf-8", "replace") for word in counts], pa.binary())
+    often = np.fromiter(counts.values(), np.int64)
+    return learn_counted(pa.chunked_array([spelled]), often, merges)
+
+
+def learn_counted(
+    spelled: pa.ChunkedArray, counts: npt.NDArray[np.int64], merges: int
+) -> list[Pair]:
+    """As `learn`, from an Arrow column of words and their counts."""
+    parts, sizes = [], []
+    for chunk in spelled.chunks:
+        cut = pc.binary_slice(chunk.cast(pa.binary()), 0, MAX_WORD_BYTES)
+        parts.append(lexicon.joined(cut))
+        sizes.append(pc.binary_length(cut).to_numpy())
+    lengths = np.concatenate([np.zeros(1, np.int64), *sizes])
+    is_word = lengths[1:] > 0
+    bounds = np.cumsum(np.concatenate([lengths[:1], lengths[1:][is_word]]))
+    letters = np.concatenate([np.empty(0, np.uint8), *parts])
+    spelling = [_SYMBOL_OF[byte] for byte in range(256)]
+    symbols = [*spelling, *(symbol + _END_OF_WORD for symbol in spelling)]
+    return merging.learn(letters, bounds, counts[is_word], symbols, merges)
 
 
 class Tokenizer:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pipeline.errors import BadInput
 from pipeline.evalsets import cifar, hash_lists, idx, layout, members, stl10, tables
+from pipeline.evalsets.own_classes import own_classes
 from pipeline.evalsets.part import EvalHash, EvalImage, Part
 from pipeline.evalsets.splits import chosen
 from pipeline.settings import EvalSet
@@ -28,6 +29,7 @@ __all__ = [
     "format_of",
     "hashes",
     "images",
+    "own_classes",
     "parts",
     "read",
 ]

@@ -134,7 +134,7 @@ def _placed(evalset: EvalSet, lying: list[_Lying]) -> list[_Image]:
 
 def of_webdataset(evalset: EvalSet, files: list[File]) -> list[Part]:
     """The images of WebDataset tars, each with the class that lies beside it."""
-    names, asked, classes = Names(), splits.asked_for(evalset), _classes(files)
+    names, asked, called = Names(), splits.asked_for(evalset), classes(files)
     _check_shards(evalset, files)
     found: list[Part] = []
     for file, prefix in _tars(files):
@@ -143,7 +143,7 @@ def of_webdataset(evalset: EvalSet, files: list[File]) -> list[Part]:
         images = []
         with archives.opened(file.path) as stream:
             for sample in _samples(stream):
-                label = None if sample.label is None else classes.get(sample.label, sample.label)
+                label = None if sample.label is None else called.get(sample.label, sample.label)
                 for member in sample.images:
                     name = names.own("/".join((*prefix, *steps(member.name))))
                     size = member.size
@@ -235,13 +235,15 @@ def _plain(text: str) -> str | None:
     return "/".join(steps(text)) or None
 
 
-def _classes(files: list[File]) -> dict[str, str]:
-    """clip_benchmark's classnames.txt: the name of class 0, 1, ..."""
+def classes(files: list[File]) -> dict[str, str]:
+    """clip_benchmark's classnames.txt: the name of class 0, 1, ...; none where two share one."""
     for file in files:
         if file.name.rpartition("/")[2] == "classnames.txt":
             with Path(file.path).open("rb") as lines:
                 text = lines.read(16 * _MAX_LABEL_BYTES).decode("utf-8", "replace")
             names = [line.strip() for line in text.rstrip("\n").split("\n")]
+            if len(set(names)) < len(names):  # then only the numbers tell classes apart
+                return {}
             return {str(number): name or str(number) for number, name in enumerate(names)}
     return {}
 

@@ -39,7 +39,8 @@ class KnownSet:
     side: int | None = None
     """Pixels of the shorter side, where all images have the same."""
     scored: bool = True
-    """False when it is no set of classes: it is audited and not scored."""
+    """False when its images alone tell no class: it is scored where its labels or captions are
+    given, and otherwise only audited."""
     in_clip: bool = False
     """One of the 27 of CLIP's table 9."""
 

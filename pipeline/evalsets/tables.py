@@ -131,8 +131,8 @@ def _check_pieces(evalset: EvalSet, files: list[File]) -> None:
 def _file_parts(evalset: EvalSet, file: File, prefix: str, split: str | None) -> list[Part]:
     """Neighbouring row groups, as many as make a part; with a column of splits, by split."""
     try:
-        schema, groups = _shape(file.path)
-        columns = _columns(evalset, file.path, schema)
+        schema, groups = shape(file.path)
+        columns = columns_of(evalset, file.path, schema)
         told = None
         if split is None and columns.split is not None:
             told = _column(file.path, columns.split)
@@ -162,7 +162,7 @@ def _by_split(part: TablePart, told: list[Any]) -> list[Part]:
     return [replace(part, split=split, rows=tuple(of_it)) for split, of_it in rows.items()]
 
 
-def _shape(path: str) -> tuple[pa.Schema, list[tuple[int, int]]]:
+def shape(path: str) -> tuple[pa.Schema, list[tuple[int, int]]]:
     """The columns of a file, and of each group its rows and bytes."""
     if not path.lower().endswith(".arrow"):
         with pq.ParquetFile(path) as file:
@@ -201,14 +201,15 @@ def _batches(path: str, groups: range, columns: list[str]) -> Iterator[pa.Record
 
 
 def _column(path: str, name: str) -> list[Any]:
-    _, groups = _shape(path)
+    _, groups = shape(path)
     found: list[Any] = []
     for batch in _batches(path, range(len(groups)), [name]):
         found += batch.column(0).to_pylist()
     return found
 
 
-def _columns(evalset: EvalSet, path: str, schema: pa.Schema) -> _Columns:
+def columns_of(evalset: EvalSet, path: str, schema: pa.Schema) -> _Columns:
+    """The columns of a table that are read. Raises BadInput when they cannot be told."""
     features = _features(schema)
     image = _image_column(evalset, path, schema, features)
     label = evalset.label_column

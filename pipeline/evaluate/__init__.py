@@ -1,8 +1,15 @@
 """Evaluate: what a checkpoint has learned. Knows torch, never Spark.
 
-encode      images -> features and embeddings
-zeroshot    embeddings and prompts -> predictions
-probe       features -> predictions of a linear classifier
-accuracy    predictions -> numbers that say how sure they are
-score       one evaluation set -> all of it
+prompts      the templates and class names of CLIP's sets
+classes      labels -> classes and what prompts call them
+annotations  classes and captions that stand beside the images
+encode       images -> features and embeddings
+zeroshot     embeddings and prompts -> answers
+probe        features -> answers of a linear classifier
+retrieval    embeddings of images and captions -> recalls
+metrics      answers -> numbers that say how sure they are
+overlap      the same on all, clean and overlapping images
+robustness   accuracies on shifted images, beside those of other models
+score        one evaluation set -> all of it
+scores       all of them
 """

@@ -1,82 +1,145 @@
 """Encode: the images of an evaluation set, as the model sees them.
 
-Shapes: N images, D the image encoder's width, E embedding.
+Images are decoded by threads, some batches ahead of the model. Shapes: N images, D the image
+encoder's width, E embedding.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from pipeline import evalsets
 from pipeline.decoding import Undecodable
 from pipeline.errors import BadInput
-from pipeline.settings import EvalSet
+from pipeline.evalsets import EvalImage
+from pipeline.settings import EvaluateSettings
 from pipeline.trainer.feeding import normalised
-from pipeline.trainer.model import CLIP, VisionTransformer
+from pipeline.trainer.model import CLIP
 from pipeline.trainer.pixels import Pixels, centre_square
+
+_AHEAD = 2
+"""Batches that are being decoded while the model is at one."""
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A model and how it is used."""
+
+    model: CLIP
+    side: int
+    """Pixels of the square that it sees."""
+    device: torch.device
+    settings: EvaluateSettings
+
+    @property
+    def precision(self) -> str:
+        told = self.settings.precision
+        return ("bf16" if self.device.type == "cuda" else "fp32") if told == "auto" else told
 
 
 @dataclass
 class Encoded:
-    """The images of a split that could be read and have a class, in the order of their names."""
+    """The images that could be read and are wanted, in the order in which they come."""
 
-    names: list[str]
-    labels: list[str]
-    features_ND: npt.NDArray[np.float32]
+    names: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+    """Empty where an image has none of its own."""
+    features_ND: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), "f4"))
     """Before the projection: what a linear probe is fitted on."""
-    embedding_NE: npt.NDArray[np.float32]
+    embedding_NE: npt.NDArray[np.float32] = field(default_factory=lambda: np.empty((0, 0), "f4"))
     undecodable: int = 0
     unlabelled: int = 0
 
 
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """The encoders in bf16 where that is asked for; their weights stay as they are."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16)
+
+
 def encode(
-    model: CLIP, evalset: EvalSet, split: str, side: int, batch_size: int, device: torch.device
+    encoder: Encoder, images: Iterable[EvalImage], is_wanted: Callable[[EvalImage], bool]
 ) -> Encoded:
-    """Every image of `split`. Raises BadInput when none of them can be scored."""
-    out = Encoded([], [], np.empty((0, 0), np.float32), np.empty((0, 0), np.float32))
+    """Every image that is wanted; the others are counted as unlabelled."""
+    out = Encoded()
     features, embeddings = [], []
-    for squares in _batches(out, evalset, split, side, batch_size):
-        image_BCHW = normalised(torch.from_numpy(np.stack(squares)), device)
-        with torch.inference_mode():
-            visual = model.visual
-            feature_BD = visual.features(image_BCHW)
+    visual, device = encoder.model.visual, encoder.device
+    projection = getattr(visual, "proj", None)
+    for squares in _batches(out, encoder, images, is_wanted):
+        image_BHWC = torch.from_numpy(np.stack(squares))
+        if device.type == "cuda":
+            image_BHWC = image_BHWC.pin_memory()
+        with torch.inference_mode(), autocast(device, encoder.precision):
+            feature_BD = visual.features(normalised(image_BHWC, device))
             # A ResNet's projection is part of its pool.
-            embedding_BE = feature_BD
-            if isinstance(visual, VisionTransformer):
-                embedding_BE = feature_BD @ visual.proj
+            embedding_BE = feature_BD if projection is None else feature_BD @ projection
         features.append(feature_BD.float().cpu().numpy())
         embeddings.append(embedding_BE.float().cpu().numpy())
-    if not features:
+    if features:
+        out.features_ND, out.embedding_NE = np.concatenate(features), np.concatenate(embeddings)
+    is_sound_N = np.isfinite(out.embedding_NE).all(axis=1)
+    if not is_sound_N.all():
         raise BadInput(
-            f"evalsets.{evalset.name}: no image of split `{split}` can be scored "
-            f"({out.unlabelled} without a class, {out.undecodable} unreadable): lay them out as "
-            "split/class/image, or set scored = false"
+            f"the model's embedding of {out.names[int(is_sound_N.argmin())]} is not finite: its "
+            "weights are damaged, or diverged; evaluate another checkpoint"
         )
-    out.features_ND, out.embedding_NE = np.concatenate(features), np.concatenate(embeddings)
     return out
 
 
 def _batches(
-    out: Encoded, evalset: EvalSet, split: str, side: int, batch_size: int
+    out: Encoded,
+    encoder: Encoder,
+    images: Iterable[EvalImage],
+    is_wanted: Callable[[EvalImage], bool],
 ) -> Iterator[list[Pixels]]:
     """Squares of pixels; their names and classes, and what is left out, are noted in `out`."""
+    size = encoder.settings.batch_size
+    waiting: deque[tuple[EvalImage, Future[Pixels | None]]] = deque()
     squares: list[Pixels] = []
-    for image in evalsets.images(evalset, split):
-        if image.label is None:
-            out.unlabelled += 1
-            continue
+    with ThreadPoolExecutor(encoder.settings.threads or os.cpu_count() or 1) as pool:
+
+        def taken() -> None:
+            image, coming = waiting.popleft()
+            square = coming.result()
+            if square is None:
+                out.undecodable += 1
+                return
+            out.names.append(image.name)
+            out.labels.append(image.label or "")
+            squares.append(square)
+
         try:
-            squares.append(centre_square(image.data, side))
-        except Undecodable:
-            out.undecodable += 1
-            continue
-        out.names.append(image.name)
-        out.labels.append(image.label)
-        if len(squares) == batch_size:
-            yield squares
-            squares = []
+            for image in images:
+                if not is_wanted(image):
+                    out.unlabelled += 1
+                    continue
+                waiting.append((image, pool.submit(_square, image.data, encoder.side)))
+                if len(waiting) > _AHEAD * size:
+                    taken()
+                if len(squares) == size:
+                    yield squares
+                    squares = []
+            while waiting:
+                taken()
+                if len(squares) == size:
+                    yield squares
+                    squares = []
+        finally:
+            for _, coming in waiting:
+                coming.cancel()
     if squares:
         yield squares
+
+
+def _square(data: bytes, side: int) -> Pixels | None:
+    try:
+        return centre_square(data, side)
+    except Undecodable:
+        return None

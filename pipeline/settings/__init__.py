@@ -25,7 +25,12 @@ from pipeline.settings.text import (
     SparkSettings,
     TableSource,
 )
-from pipeline.settings.training import EvaluateSettings, LoaderSettings, TrainSettings
+from pipeline.settings.training import (
+    EvaluateSettings,
+    LoaderSettings,
+    Robustness,
+    TrainSettings,
+)
 
 __all__ = [
     "AuditSettings",
@@ -39,6 +44,7 @@ __all__ = [
     "IngestSettings",
     "LoaderSettings",
     "MatchSettings",
+    "Robustness",
     "Settings",
     "ShardSettings",
     "SparkSettings",

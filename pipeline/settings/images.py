@@ -125,8 +125,16 @@ class EvalSet(Closed):
     purpose: Literal["evaluation", "blocklist", "opt-out"] = "evaluation"
     """Why the corpus must not hold these images."""
     metric: Metric = "accuracy"
-    templates: list[str] = ["a photo of a {}."]
-    """Prompts whose embeddings are averaged; `{}` is the class name."""
+    templates: list[str] | None = None
+    """Prompts whose embeddings are averaged; `{}` is the class name. CLIP's for its 27 sets and
+    those that share ImageNet's classes when not given, and `a photo of a {}.` for others."""
+    classes: list[str | list[str]] | dict[str, str | list[str]] | None = None
+    """The names of classes in prompts: a list in the order of the numbers, or a table by label. A
+    class may have several. CLIP's for its 27 sets when not given; for others the labels."""
+    labels: str | None = None
+    """Where the classes of images stand, when folders do not tell: a table with the columns `image`
+    and `label` (parquet, CSV, TSV or JSON lines; several rows for several classes), or the folder
+    ImageSets/Main of Pascal VOC."""
     scored: bool = True
     """False when the set is only looked for in the corpus; so unless said otherwise with another
     purpose than evaluation, and for hashes."""

@@ -104,6 +104,9 @@ class TrainSettings(Closed):
     """A merges file in CLIP's layout (bpe_simple_vocab); trained from the corpus when not given."""
     merges: int = Field(default=48_894, gt=0)
     """Merges to train: CLIP's vocabulary of 49,408."""
+    vocabulary_words: int = Field(default=10_000_000, gt=0, le=50_000_000)
+    """Distinct words that the merges are learned from, at most: the most frequent ones. Learning
+    takes some 200 bytes of the driver's memory for each."""
     save_every_steps: int = Field(default=1_000, gt=0)
     keep_checkpoints: int = Field(default=3, gt=0)
     """The newest; older ones are removed as new ones are written."""
@@ -123,10 +126,34 @@ class TrainSettings(Closed):
     seed: int = 0
 
 
+class Robustness(Closed):
+    """Accuracy under natural shifts of the images, and how it compares with that of others."""
+
+    reference: str
+    """The evaluation set that is not shifted: `imagenet`."""
+    shifted: list[str] = Field(min_length=1)
+    """The sets that are compared with it."""
+    baselines: str | None = None
+    """A CSV of other models' accuracies on both: model, reference, shifted; with a column `set`
+    where the shifted sets are told apart. Without it there is no line to compare with."""
+
+
 class EvaluateSettings(Closed):
+    pace = frozenset({"device", "threads"})
+
+    checkpoint: str | None = None
+    """The checkpoint that is evaluated, as `step_000001000`; the newest when not given, or
+    `newest`."""
     batch_size: int = Field(default=256, gt=0)
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Of the encoders; `auto` is bf16 on a GPU and fp32 on a CPU. Embeddings are fp32."""
+    threads: int = Field(default=0, ge=0)
+    """That decode images; one a core with 0."""
     linear_probe: bool = True
     """Fit a logistic regression where a set names its `train_split`."""
-    probe_strengths: int = Field(default=7, ge=1, le=96)
-    """Values of C swept from 1e-6 to 1e6. CLIP sweeps 96."""
+    probe_halvings: int = Field(default=4, ge=0, le=8)
+    """How often the search for C, which begins with 1e-6, 1e-4, ... 1e6, halves its steps beside
+    the best: 4 times is CLIP's 8 steps a decade."""
+    robustness: list[Robustness] = []
+    """Sets whose accuracy is compared with that on another, as in CLIP, section 3.3."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

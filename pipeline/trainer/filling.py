@@ -96,6 +96,6 @@ class Filler:
             return skipped
         raise BadInput(
             f"{_MAX_ATTEMPTS} samples in a row cannot be read, the first of pair "
-            f"{skipped[0].pair_id} ({skipped[0].reason}): these shards hold no images with captions; "
-            "`wit verify` tells what is wrong with them"
+            f"{skipped[0].pair_id} ({skipped[0].reason}): these shards hold no images with "
+            "captions; `wit verify` tells what is wrong with them"
         )

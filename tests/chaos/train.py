@@ -27,6 +27,7 @@ from jobs.ledger import Ledger
 from jobs.lock import alone
 from jobs.run import MANIFEST, Run
 from pipeline.settings import LoaderSettings, Settings, TrainSettings
+from pipeline.trainer.sinks import METRICS, lines_of
 from tests.pipeline.trainer_shards import pairs, write_shards
 
 _ROOT = Path(__file__).parents[2]
@@ -62,7 +63,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="chaos-") as scratch:
         root = Path(scratch)
         seconds = undisturbed(root, asked.epochs)
-        sys.stdout.write(f"undisturbed: {seconds:.1f} s of training\n")
+        sys.stdout.write(f"undisturbed: {seconds:.3f} s a step\n")
         for nth in range(asked.rounds):
             told = disturbed(root, seconds, chance, asked.kills, nth, asked.epochs)
             verdict = "equal" if not told.differences else "UNEQUAL"
@@ -76,7 +77,7 @@ def main() -> int:
 
 
 def undisturbed(root: Path, epochs: float) -> float:
-    """Make the shards, train on them, and leave all in `root/whole`; the seconds of training."""
+    """Make the shards, train on them, and leave all in `root/whole`; the seconds of a step."""
     run, drawn = Run(root / "drawn", _settings(2, epochs)), pairs(_PAIRS)
     with run.stage("shard", {}, {}):
         write_shards(run.begin("shards"), drawn)
@@ -85,9 +86,10 @@ def undisturbed(root: Path, epochs: float) -> float:
         run.finish("shards", Ledger(_PAIRS, _PAIRS))
     shutil.copytree(root / "drawn", root / "whole")
     started = _start(root / "whole", 2, epochs)
-    began = _wait_for_training(root / "whole", started)
+    assert _wait_for_step(root / "whole", started, 1), _log(root / "whole")
+    began, first = time.monotonic(), _logged(root / "whole")
     assert started.wait(_LIMIT_SECONDS) == 0, _log(root / "whole")
-    return time.monotonic() - began
+    return (time.monotonic() - began) / (_logged(root / "whole") - first)
 
 
 def _settings(workers: int, epochs: float) -> Settings:
@@ -119,14 +121,17 @@ def process(root: Path, workers: int, epochs: float) -> None:
 def disturbed(
     root: Path, seconds: float, chance: random.Random, kills: int, nth: int, epochs: float
 ) -> Round:
-    """Kill and go on with a training that takes so many seconds, and compare with the whole one."""
+    """Kill and go on with a training of so many seconds a step, and compare with the whole one."""
+    farthest = max(2, 2 * int(epochs * _PAIRS / _BATCH) // (kills + 1))
     run = root / f"killed{nth}"
     shutil.copytree(root / "drawn", run)
     done: list[int] = []
     for kill in range(kills):
         started = _start(run, _WORKERS[kill % len(_WORKERS)], epochs)
-        _wait_for_training(run, started)
-        time.sleep(chance.uniform(0, 1.5 * seconds / kills))
+        # Behind all that was logged before, so that it comes to its end some time; then anywhere
+        # in a few steps, or in the writing of a checkpoint.
+        is_under_way = _wait_for_step(run, started, _logged(run) + chance.randrange(1, farthest))
+        time.sleep(chance.uniform(0, 4 * seconds) if is_under_way else 0)
         if not _kill(started, with_workers=chance.random() < 0.5):
             break  # it had come to its end before
         done.append(max(_steps(run), default=0))
@@ -147,17 +152,19 @@ def _start(run: Path, workers: int, epochs: float) -> "subprocess.Popen[bytes]":
         )
 
 
-def _wait_for_training(run: Path, process: "subprocess.Popen[bytes]") -> float:
-    """Until there is a line of metrics that this process wrote, or its end; when that was."""
-    metrics = run / "11_checkpoints" / "metrics.jsonl"
-    before = metrics.stat().st_mtime_ns if metrics.exists() else 0
+def _wait_for_step(run: Path, started: "subprocess.Popen[bytes]", step: int) -> bool:
+    """Whether a line of `step` or a later one is logged before the process ends."""
     end = time.monotonic() + _LIMIT_SECONDS
-    while process.poll() is None:
-        if metrics.exists() and metrics.stat().st_mtime_ns > before:
-            break
+    while _logged(run) < step and started.poll() is None:
         assert time.monotonic() < end, _log(run)
         time.sleep(0.01)
-    return time.monotonic()
+    return started.poll() is None
+
+
+def _logged(run: Path) -> int:
+    """The step of the last line that is logged."""
+    lines = lines_of(run / "11_checkpoints" / METRICS)
+    return max((line["step"] for line in lines), default=0)
 
 
 def _kill(process: "subprocess.Popen[bytes]", *, with_workers: bool) -> bool:
@@ -197,7 +204,7 @@ def _told(run: Path) -> dict[str, Any]:
         state = json.loads((path / "state.json").read_text())
         told[path.name] = {name: state[name] for name in ("step", "loss", "skipped")}
         told |= {f"{path.name}/{name}": digest for name, digest in state["sha256"].items()}
-    for text in (folder / "metrics.jsonl").read_text().splitlines():
+    for text in (folder / METRICS).read_text().splitlines():
         line = json.loads(text)
         told[f"line {line['step']}"] = {n: v for n, v in line.items() if n not in _PACE}
     manifest = json.loads((folder / MANIFEST).read_text())

@@ -63,17 +63,22 @@ def test_a_model_of_others_computes_the_logits_of_ours(
     name: str, whose: str, activation: Activation, strangers: Strangers, tmp_path: Path
 ) -> None:
     model, given = _model(name, activation), _given(name)
+    weights, inputs = tmp_path / "weights.safetensors", tmp_path / "given.safetensors"
+    save_file(model.state_dict(), weights)
+    atol = 1e-5
+    if isinstance(model.visual, ModifiedResNet):
+        # With chance for weights a deep one enlarges fp32's rounding until it is all that is seen.
+        model, given["images"], atol = model.double(), given["images"].double(), 1e-10
+    save_file(given, inputs)
     with torch.inference_mode():
         image_BE, text_BE, scale = model(given["images"], given["tokens"])
         ours = scale.exp() * F.normalize(image_BE, dim=-1) @ F.normalize(text_BE, dim=-1).T
-    weights, inputs = tmp_path / "weights.safetensors", tmp_path / "given.safetensors"
-    save_file(model.state_dict(), weights)
-    save_file(given, inputs)
     del model
     their_name = THEIRS[name] + "-quickgelu" * (activation == "quick_gelu")
     asked = (whose, their_name, activation, weights, inputs)
-    theirs = torch.tensor(strangers.read("open_clip", "models_compute.py", *asked))
+    answer = strangers.read("open_clip", "models_compute.py", *asked)
+    theirs = torch.tensor(answer, dtype=ours.dtype)
     weights.unlink()
     # Logits that hardly differ from image to image, or from text to text, would agree with any.
     assert min(ours.std(dim=0).max(), ours.std(dim=1).max()) > 1e-3
-    torch.testing.assert_close(theirs, ours, rtol=0, atol=1e-5)
+    torch.testing.assert_close(theirs, ours, rtol=0, atol=atol)

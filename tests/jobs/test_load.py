@@ -58,3 +58,13 @@ def test_settings_that_are_written_are_read_back_the_same() -> None:
     import tomllib
 
     assert Settings.model_validate(tomllib.loads(load.dump(settings))) == settings
+
+
+def test_classes_come_back_whatever_their_labels_and_none_is_taken_for_a_path(
+    tmp_path: Path,
+) -> None:
+    told = {"a b": ["x", "y"], 'quo"te': "z", "path": "not a path"}
+    tree = {"evalsets": [{"name": "a", "path": "/x", "classes": told}]}
+    file = tmp_path / "run.toml"
+    file.write_text(load.dump(load.parse(tree, origin="the test")))
+    assert load.load(file, []).evalsets[0].classes == told

@@ -81,6 +81,10 @@ def test_the_doctor_names_what_is_there() -> None:
 _FLAGS_OF_THEIR_OWN = {
     "derive": {"--explain"},
     "audit": {"--corpus", "--evals", "--out", "--decisions", "--predictions"},
+    "evaluate": {
+        *("--checkpoint", "--weights", "--vocabulary", "--activation", "--evals", "--out"),
+        "--audit",
+    },
 }
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from trainer_shards import COLOURS, jpeg, pairs, write_shards
 
-from jobs import evaluate, train
+from jobs import evaluate, train, train_tokenizer
 from jobs.ledger import Ledger
 from jobs.run import Run
 from pipeline import tokenizer
@@ -71,7 +71,14 @@ def audited(run, rows):
         run.finish("audit", Ledger(len(rows), len(rows)))
 
 
-def trained(run):
+def trained(run, merges=20):
+    if run.find_manifest("vocabulary") is None:
+        with run.stage("train-tokenizer", {}, {}):
+            folder = run.begin("vocabulary")
+            captions = run.read_arrow("shards", ["caption"])["caption"].to_pylist()
+            learned = tokenizer.learn(tokenizer.count_words(captions), merges)
+            tokenizer.Tokenizer(learned).save(folder / tokenizer.VOCABULARY)
+            run.finish("vocabulary", Ledger(0, 0))
     with run.stage("train", {}, {}):
         train.main(run)
     return run.path("checkpoints")
@@ -124,16 +131,46 @@ def test_an_interrupted_job_goes_on_and_ends_in_the_same_bits(run, monkeypatch):
     assert all(torch.equal(whole[name], again[name]) for name in whole)
 
 
-def test_a_vocabulary_that_is_given_is_taken_up_to_its_merges(run, tmp_path):
+def with_train_settings(run, **changes):
+    train_settings = run.settings.train.model_copy(update=changes)
+    run.settings = run.settings.model_copy(update={"train": train_settings})
+    return run
+
+
+def vocabulary_of(run):
+    with run.stage("train-tokenizer", {}, {}):
+        train_tokenizer.main(run)
+    return tokenizer.load(run.path("vocabulary") / tokenizer.VOCABULARY)
+
+
+def test_a_vocabulary_that_is_given_is_taken_up_to_its_merges_without_spark(run, tmp_path):
     given = tokenizer.Tokenizer([("t", "h"), ("th", "e</w>"), ("a", "n")])
     given.save(tmp_path / "given.txt.gz")
-    changes = {"vocabulary": str(tmp_path / "given.txt.gz"), "merges": 2}
-    settings = run.settings.model_copy(
-        update={"train": run.settings.train.model_copy(update=changes)}
-    )
-    run.settings = settings
+    path = str(tmp_path / "given.txt.gz")
+    with_train_settings(run, vocabulary=path, merges=2)
+    assert vocabulary_of(run).merges == given.merges[:2]
+    assert "short" not in run.manifest("vocabulary")["notes"]
+    assert "spark" not in run.__dict__
     folder = trained(run)
     assert tokenizer.load(folder / train.VOCABULARY).merges == given.merges[:2]
+    with_train_settings(run, merges=9)
+    assert vocabulary_of(run).merges == given.merges
+    assert "only 3 of 9 merges" in run.manifest("vocabulary")["notes"]["short"]
+
+
+def test_a_given_file_that_is_no_vocabulary_leaves_the_old_one_alone(run, tmp_path):
+    trained(run)
+    (tmp_path / "given.txt.gz").write_bytes(b"no gzip")
+    with_train_settings(run, vocabulary=str(tmp_path / "given.txt.gz"))
+    with pytest.raises(BadInput, match="not a gzipped merges file"):
+        vocabulary_of(run)
+    assert run.find_manifest("vocabulary") is not None
+
+
+def test_shards_of_others_without_captions_in_parquet_need_a_vocabulary(run, tmp_path):
+    with_train_settings(run, shards=str(tmp_path))
+    with pytest.raises(BadInput, match=r"name a merges file in train\.vocabulary"):
+        vocabulary_of(run)
 
 
 def test_only_overlaps_that_stayed_in_the_corpus_are_scored_apart(run):
@@ -179,4 +216,16 @@ def test_another_vocabulary_than_the_model_s_is_refused(run):
     audited(run, [])
     tokenizer.Tokenizer([]).save(folder / train.VOCABULARY)
     with pytest.raises(BadInput, match="is not the vocabulary"):
+        evaluated(run)
+
+
+def test_an_older_checkpoint_is_evaluated_when_it_is_named(run):
+    trained(run)
+    audited(run, [])
+    chosen = run.settings.evaluate.model_copy(update={"checkpoint": "step_000000002"})
+    run.settings = run.settings.model_copy(update={"evaluate": chosen})
+    assert evaluated(run)["step"] == 2
+    other = chosen.model_copy(update={"checkpoint": "step_000000003"})
+    run.settings = run.settings.model_copy(update={"evaluate": other})
+    with pytest.raises(BadInput, match=r"no checkpoint `step_000000003`.* step_000000002, step_"):
         evaluated(run)

@@ -8,8 +8,8 @@ import torch
 from trainer_shards import COLOURS, jpeg
 
 from pipeline.errors import BadInput
-from pipeline.evaluate import probe, zeroshot
-from pipeline.evaluate.accuracy import accuracy, by_overlap, mean_per_class_recall
+from pipeline.evaluate import zeroshot
+from pipeline.evaluate.encode import Encoder
 from pipeline.evaluate.score import score
 from pipeline.settings import EvalSet, EvaluateSettings
 from pipeline.tokenizer import Tokenizer
@@ -17,44 +17,6 @@ from pipeline.trainer.architectures import ARCHITECTURES, Architecture
 from pipeline.trainer.model import build
 
 CPU = torch.device("cpu")
-
-
-def right(*shares):
-    """`right(3, 4)`: three of four are right."""
-    hits, total = shares
-    return np.arange(total) < hits
-
-
-def test_an_accuracy_comes_with_its_wilson_interval():
-    told = accuracy(right(8, 10))
-    assert told["accuracy"] == 0.8
-    assert (told["low"], told["high"]) == pytest.approx((0.4902, 0.9433), abs=1e-4)
-
-
-def test_no_images_have_no_accuracy():
-    assert accuracy(right(0, 0)) == {"images": 0, "accuracy": None, "low": None, "high": None}
-
-
-def test_recall_counts_every_class_alike_whatever_its_size():
-    labels = ["a"] * 9 + ["b"]
-    assert mean_per_class_recall(["a"] * 10, labels) == 0.5
-
-
-def test_overlapping_images_are_told_apart_from_clean_ones():
-    overlaps = np.array([True] * 10 + [False] * 90)
-    told = by_overlap(np.array([True] * 10 + [True, False] * 45), overlaps)
-    assert told["all"]["accuracy"] == 0.55
-    assert told["clean"]["accuracy"] == 0.5
-    assert told["overlap"]["accuracy"] == 1.0
-    assert told["all_minus_clean"] == pytest.approx(0.05)
-    assert told["p_value"] == pytest.approx(0.5**10)
-
-
-@pytest.mark.parametrize(("share", "note"), [(False, "no image overlaps"), (True, "every image")])
-def test_without_both_kinds_nothing_is_compared_and_it_is_said_why(share, note):
-    told = by_overlap(right(1, 3), np.full(3, share))
-    assert (told["p_value"], told["all_minus_clean"]) == (None, None)
-    assert note in told["note"]
 
 
 def test_a_class_is_the_mean_direction_of_its_prompts_whatever_their_lengths():
@@ -66,7 +28,7 @@ def test_a_class_is_the_mean_direction_of_its_prompts_whatever_their_lengths():
             return torch.tensor([[10.0, 0.0], [0.0, 0.1]])
 
     templates = ["a {}", "the {}"]
-    rows = zeroshot.class_embeddings(Fixed(), Tokenizer([]), ["cat"], templates, CPU)
+    rows = zeroshot.class_embeddings(Fixed(), Tokenizer([]), [("cat",)], templates, CPU)
     assert rows[0].tolist() == pytest.approx([0.5**0.5, 0.5**0.5])
 
 
@@ -74,41 +36,6 @@ def test_an_image_is_of_the_class_it_points_to():
     classes = np.array([[1.0, 0.0], [0.0, 1.0]], np.float32)
     images = np.array([[0.2, 0.1], [3.0, 5.0]], np.float32)
     assert zeroshot.predict(images, classes).tolist() == [0, 1]
-
-
-def clusters(count, seed):
-    chance = np.random.default_rng(seed)
-    labels = ["left", "right"] * (count // 2)
-    centres = np.array([[-1.0, 0.0] if label == "left" else [1.0, 0.0] for label in labels])
-    return (centres + 0.2 * chance.standard_normal(centres.shape)).astype(np.float32), labels
-
-
-def test_a_probe_tells_apart_what_a_line_can_divide():
-    train, labels = clusters(40, seed=0)
-    test, truth = clusters(20, seed=1)
-    found = probe.fit(train, labels, test, strengths=5, seed=0)
-    assert found.predicted == truth
-    assert found.held_out_accuracy == 1.0
-    assert found.has_converged
-
-
-def test_a_probe_is_the_same_when_fitted_again():
-    train, labels = clusters(40, seed=0)
-    test, _ = clusters(20, seed=1)
-    fits = [probe.fit(train, labels, test, strengths=3, seed=0) for _ in range(2)]
-    assert fits[0] == fits[1]
-
-
-def test_a_fit_that_uses_up_its_iterations_says_so(monkeypatch):
-    monkeypatch.setattr(probe, "_MAX_ITERATIONS", 1)
-    train, labels = clusters(40, seed=0)
-    assert not probe.fit(train, labels, train, strengths=3, seed=0).has_converged
-
-
-@pytest.mark.parametrize("labels", [["a"] * 20, ["a", "b"]])
-def test_too_few_images_are_not_fitted_on(labels):
-    train = np.zeros((len(labels), 2), np.float32)
-    assert "too few to fit on" in probe.fit(train, labels, train, strengths=3, seed=0)
 
 
 @pytest.fixture
@@ -128,8 +55,8 @@ def scored(path, overlapping=frozenset(), **changes):
         patch.setitem(ARCHITECTURES, "tiny", arch)
         model = build("tiny", 514, seed=0).eval()
     evalset = EvalSet(**{"name": "things", "path": str(path), "train_split": "train"} | changes)
-    settings = EvaluateSettings(batch_size=3, probe_strengths=3)
-    return score(evalset, model, Tokenizer([]), 32, overlapping, settings, CPU)
+    settings = EvaluateSettings(batch_size=3, probe_halvings=1)
+    return score(evalset, Encoder(model, 32, CPU, settings), Tokenizer([]), overlapping)
 
 
 def test_a_set_s_scores_stand_beside_chance_and_majority(shapes):
@@ -139,6 +66,7 @@ def test_a_set_s_scores_stand_beside_chance_and_majority(shapes):
     assert (told["images"], told["classes"], told["chance"]) == (9, 4, 0.25)
     assert told["majority"] == pytest.approx(3 / 9)
     assert told["zero_shot"]["all"]["images"] == 9
+    assert told["zero_shot"]["all"]["score"] == told["zero_shot"]["all"]["measures"]["accuracy"]
     # Colours can be read off the features of a model that never learned anything.
     assert told["linear_probe"]["all"]["accuracy"] > told["majority"]
     assert json.loads(json.dumps(told)) == told
@@ -165,3 +93,113 @@ def test_a_set_that_cannot_be_scored_is_named(tmp_path):
     (tmp_path / "flat.jpg").write_bytes(jpeg("red", "left"))
     with pytest.raises(BadInput, match=r"evalsets\.things: no image .*1 without a class"):
         scored(tmp_path)
+
+
+def test_the_answers_are_those_of_encoding_every_prompt_by_itself(shapes):
+    arch = Architecture(16, 32, (1,), 64, 16, 64, 1, 32)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "tiny", arch)
+        model = build("tiny", 514, seed=0).eval()
+    names, templates = [("cat",), ("a long-haired dog", "hound")], ["a {}.", "a photo of the {}!"]
+    found = zeroshot.class_embeddings(model, Tokenizer([]), names, templates, CPU, batch_size=3)
+    for own, row in zip(names, found, strict=True):
+        units = []
+        for prompt in (t.replace("{}", n) for n in own for t in templates):
+            tokens = torch.from_numpy(Tokenizer([]).encode_batch([prompt], 32))
+            with torch.inference_mode():
+                units.append(torch.nn.functional.normalize(model.encode_text(tokens)[0], dim=0))
+        mean = torch.nn.functional.normalize(sum(units), dim=0)
+        assert row == pytest.approx(mean.numpy(), abs=1e-6)
+
+
+def test_bf16_moves_embeddings_a_little_and_no_more(shapes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "tiny", Architecture(16, 32, (1,), 64, 16, 64, 1, 32))
+        model = build("tiny", 514, seed=0).eval()
+    evalset = EvalSet(name="things", path=str(shapes))
+    kept = []
+    for precision in ("fp32", "bf16"):
+        settings = EvaluateSettings(batch_size=3, precision=precision)
+        found = score(evalset, Encoder(model, 32, CPU, settings), Tokenizer([]), frozenset())
+        kept.append(found.kept.embedding_NE)
+    assert not np.array_equal(*kept)
+    assert np.abs(kept[0] - kept[1]).max() < 0.03 * np.abs(kept[0]).max()
+
+
+def test_a_diverged_model_is_not_scored(shapes):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "tiny", Architecture(16, 32, (1,), 64, 16, 64, 1, 32))
+        model = build("tiny", 514, seed=0).eval()
+    with torch.no_grad():
+        model.visual.proj[0, 0] = float("nan")
+    evalset = EvalSet(name="things", path=str(shapes))
+    with pytest.raises(BadInput, match="is not finite"):
+        score(evalset, Encoder(model, 32, CPU, EvaluateSettings()), Tokenizer([]), frozenset())
+
+
+def test_of_equally_near_classes_the_first_is_taken_and_stands_first():
+    classes = np.tile(np.array([[1.0, 0.0]], np.float32), (12, 1))
+    found = zeroshot.answers(np.ones((3, 2), np.float32), classes, np.array([0, 4, 5]))
+    assert found.predicted_N.tolist() == [0, 0, 0]
+    assert found.in_top_N.tolist() == [True, True, False]
+
+
+def test_images_of_several_classes_have_a_mean_average_precision(shapes):
+    table = shapes / "labels.csv"
+    rows = ["image,label"]
+    for colour in COLOURS:
+        rows += [f"test/{colour}_thing/{n}.jpg,{colour}" for n in range(2)]
+        rows += [f"test/{colour}_thing/0.jpg,first"]
+    table.write_text("\n".join(rows) + "\n")
+    changes = {"labels": str(table), "metric": "map_11_point", "format": "folder"}
+    told = scored(shapes, {"test/red_thing/0.jpg"}, **changes).told
+    assert told["classes"] == 5
+    assert told["chance"] == pytest.approx(12 / 40)
+    zero_shot = told["zero_shot"]
+    assert list(zero_shot["all"]["measures"]) == ["map_11_point"]
+    assert 0 < zero_shot["all"]["score"]["value"] <= 1
+    assert zero_shot["all_minus_clean"] is not None
+    assert "one class" in told["linear_probe"]["skipped"]
+    with pytest.raises(BadInput, match=r"has 2 classes, and accuracy needs one"):
+        scored(shapes, **changes | {"metric": "accuracy"})
+
+
+def test_two_classes_have_an_area_under_the_curve(shapes):
+    for colour in ("green", "white"):
+        for split in ("test", "train"):
+            for file in (shapes / split / f"{colour}_thing").iterdir():
+                file.unlink()
+    told = scored(shapes, metric="roc_auc", train_split=None).told
+    assert (told["classes"], told["chance"]) == (2, 0.5)
+    assert told["zero_shot"]["all"]["score"]["value"] is not None
+    (shapes / "test" / "green_thing" / "0.jpg").write_bytes(jpeg("green", "left"))
+    with pytest.raises(BadInput, match="roc_auc is of two classes, and it has 3"):
+        scored(shapes, metric="roc_auc")
+
+
+def test_captions_are_found_and_find_their_images(shapes):
+    table = shapes / "captions.csv"
+    rows = [f"test/{c}_thing/{n}.jpg,{c} {n} {k}" for c in COLOURS for n in range(2) for k in "ab"]
+    table.write_text("image,caption\n" + "\n".join(rows) + "\nnowhere.jpg,lost\n")
+    (shapes / "test" / "red_thing" / "mute.jpg").write_bytes(jpeg("red", "left", noise=5))
+    changes = {"captions": str(table), "metric": "recall_at_k", "format": "folder"}
+    found = scored(shapes, {"test/red_thing/0.jpg"}, **changes)
+    told = found.told
+    assert (told["images"], told["texts"], told["without_captions"]) == (8, 16, 1)
+    assert told["captions_of_no_image"] == 1
+    assert told["retrieval"]["all"]["measures"]["image_to_text_10"]["value"] > 0
+    assert (told["retrieval"]["overlap"]["images"], told["retrieval"]["overlap"]["texts"]) == (1, 2)
+    assert json.loads(json.dumps(told)) == told
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_images_are_decoded_by_any_number_of_threads_into_the_same_scores(shapes, threads):
+    settings = EvaluateSettings(batch_size=3, probe_strengths=3, threads=threads)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(ARCHITECTURES, "tiny", Architecture(16, 32, (1,), 64, 16, 64, 1, 32))
+        model = build("tiny", 514, seed=0).eval()
+    evalset = EvalSet(name="things", path=str(shapes))
+    told = score(evalset, Encoder(model, 32, CPU, settings), Tokenizer([]), frozenset())
+    names = [f"test/{c}_thing/{n}.jpg" for c in sorted(COLOURS) for n in range(2)]
+    assert told.predictions[0].names == names
+    assert told.told == scored(shapes, train_split=None).told

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline import merges
 from pipeline.errors import BadInput
 from pipeline.tokenizer import Tokenizer, count_words, learn, load, words
 
@@ -97,10 +98,33 @@ def _learned_slowly(counts, merges):
     return out
 
 
-@settings(max_examples=100, deadline=None)
-@given(st.dictionaries(st.text("abc", min_size=1, max_size=8), st.integers(1, 5), max_size=12))
+_COUNTS = st.dictionaries(st.text("abc", min_size=1, max_size=12), st.integers(1, 5), max_size=12)
+_NEAR_THE_END = st.dictionaries(st.text("a</w>", min_size=1, max_size=12), st.integers(1, 3))
+
+
+@settings(max_examples=200, deadline=None)
+@given(_COUNTS | _NEAR_THE_END)
 def test_counting_in_steps_learns_what_counting_anew_learns(counts):
     assert learn(counts, 30) == _learned_slowly(counts, 30)
+
+
+@settings(max_examples=100, deadline=None)
+@given(_COUNTS)
+def test_learning_that_must_make_room_at_every_merge_learns_the_same(counts):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(merges, "_SPARE", 0)
+        assert learn(counts, 30) == _learned_slowly(counts, 30)
+
+
+def test_a_long_word_is_learned_from_as_far_as_it_is_encoded():
+    long, cut = "ab" * 700, "ab" * 512
+    assert learn({long: 2}, 30) == learn({cut: 2}, 30)
+    assert max(len(left + right) for left, right in learn({long: 2}, 30)) == 1024 + len("</w>")
+
+
+def test_words_without_letters_are_no_words_to_learn_from():
+    assert learn({"": 9, "ab": 2}, 5) == [("a", "b</w>")]
+    assert learn({}, 5) == []
 
 
 def test_a_saved_tokenizer_is_read_back_and_equal_ones_make_equal_files(tokenizer, tmp_path):

@@ -286,7 +286,7 @@ def test_a_blank_caption_is_skipped_with_its_reason(tmp_path):
 def test_shards_without_any_image_are_refused(tmp_path):
     write_shards(tmp_path, [(key, b"no image", caption) for key, _, caption in pairs(6)])
     for workers in (0, 2):
-        with pytest.raises(BadInput, match="these shards hold no images"):
+        with pytest.raises(BadInput, match="these shards hold no images with captions"):
             list(batches_of(tmp_path).between(0, 1, workers))
 
 

@@ -110,7 +110,7 @@ def main():
     state, given = load_file(weights), load_file(inputs)
     with torch.inference_mode():
         if whose == "open_clip":
-            model = _open_clip(name, state)
+            model = _open_clip(name, state).to(given["images"].dtype)
             image = model.encode_image(given["images"], normalize=True)
             text = model.encode_text(given["tokens"], normalize=True)
             logits = model.logit_scale.exp() * image @ text.T
