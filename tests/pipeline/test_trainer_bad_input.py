@@ -177,30 +177,15 @@ def test_where_memory_ends_it_is_told_what_to_lower_and_the_last_checkpoint_is_k
     assert checkpoint.latest(tmp_path).name == "step_000000001"
 
 
-def test_shards_from_elsewhere_need_a_vocabulary_and_no_table(tmp_path, shards):
-    train = {
-        "model": "tiny",
-        "batch_size": 8,
-        "epochs": 1.0,
-        "shards": str(shards),
-        "device": "cpu",
-    }
-    made = Settings(train=train, loader={"workers": 0})
-    with pytest.raises(BadInput, match=r"train\.vocabulary: with train\.shards"):
-        _stage(tmp_path / "none", made)
+def test_shards_from_elsewhere_and_a_given_vocabulary_need_no_table(tmp_path, shards):
     Tokenizer([]).save(tmp_path / "merges.txt.gz")
-    train["vocabulary"] = str(tmp_path / "merges.txt.gz")
-    run = _stage(tmp_path / "run", Settings(train=train, loader={"workers": 0}))
+    train = settings(shards=str(shards), vocabulary=str(tmp_path / "merges.txt.gz"))
+    run = Run(tmp_path / "run", Settings(train=train, loader=LoaderSettings(workers=0)))
+    run.root.mkdir()
+    for verb in ("train-tokenizer", "train"):
+        stage = next(stage for stage in walk.STAGES if stage.verb == verb)
+        stage.make(run)
     assert run.manifest("checkpoints")["rows"] == 24
-    stage = next(stage for stage in walk.STAGES if stage.verb == "train")
     assert stage.is_fresh(run)
     (shards / "_index.json").write_text("{}")  # notes come and go
     assert stage.is_fresh(run)
-
-
-def _stage(root, made):
-    root.mkdir()
-    run = Run(root, made)
-    stage = next(stage for stage in walk.STAGES if stage.verb == "train")
-    stage.make(run)
-    return run

@@ -13,8 +13,12 @@ import psutil
 import pytest
 from trainer_shards import pairs, write_shards
 
+from jobs import walk
+from jobs.run import Run
+from pipeline.schemas import TABLES
 from pipeline.tokenizer import Tokenizer
 
+CHECKPOINTS = TABLES["checkpoints"].folder
 ROOT = Path(__file__).parents[2]
 SETTINGS = """
 [train]
@@ -38,10 +42,16 @@ def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ranks")
     write_shards(folder / "shards", pairs(24))
     Tokenizer([]).save(folder / "vocabulary.txt.gz")
-    for epochs in (1, 1000):
-        text = SETTINGS.format(folder=folder, epochs=epochs)
-        (folder / f"{epochs}.toml").write_text(text)
     return folder
+
+
+def begun(folder, name, epochs):
+    """A run with all that a training reads."""
+    config = folder / f"{name}.toml"
+    config.write_text(SETTINGS.format(folder=folder, epochs=epochs))
+    run = Run.open(folder / name, config, [])
+    walk.one(run, "train-tokenizer")
+    return run.root
 
 
 def started(*command, **environment):
@@ -61,24 +71,24 @@ def torchrun(*told):
 
 
 def lines(run):
-    path = run / "11_checkpoints" / "metrics.jsonl"
+    path = run / CHECKPOINTS / "metrics.jsonl"
     return path.read_text().splitlines() if path.exists() else []
 
 
 def test_the_first_process_does_the_stage_and_the_others_follow(folder):
-    run = folder / "followed"
-    process = torchrun(run, "--config", folder / "1.toml")
+    run = begun(folder, "followed", 1)
+    process = torchrun(run)
     _, said = process.communicate(timeout=200)
     assert process.returncode == 0, said[-2000:]
-    manifest = json.loads((run / "11_checkpoints" / "_manifest.json").read_text())
+    manifest = json.loads((run / CHECKPOINTS / "_manifest.json").read_text())
     assert (manifest["rows"], manifest["notes"]["steps"]) == (24, 3)
     assert len(lines(run)) == 3
     assert said.count("train: done") == 1
 
 
 def test_where_one_process_is_killed_the_other_ends_with_a_word(folder):
-    run = folder / "killed"
-    process = torchrun(run, "--config", folder / "1000.toml")
+    run = begun(folder, "killed", 1000)
+    process = torchrun(run)
     deadline = time.monotonic() + 200
     while len(lines(run)) < 3 and time.monotonic() < deadline:
         assert process.poll() is None
@@ -90,15 +100,15 @@ def test_where_one_process_is_killed_the_other_ends_with_a_word(folder):
     assert process.returncode != 0
     assert "process 0 of 2 lost the others" in said
     assert "goes on from the last checkpoint" in said
-    assert (run / "11_checkpoints" / "step_000000002").exists()
-    assert not (run / "11_checkpoints" / "_manifest.json").exists()
+    assert (run / CHECKPOINTS / "step_000000002").exists()
+    assert not (run / CHECKPOINTS / "_manifest.json").exists()
 
 
 def test_a_first_process_that_fails_before_the_training_leaves_none_waiting(folder):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    told = ("jobs.train", folder / "failed", "--config", folder / "1.toml")
+    told = ("jobs.train", begun(folder, "failed", 1), "--update")
     wrong = ("--set", 'train.weights="nowhere.pt"')
     processes = [
         started(
