@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader docs clean
+.PHONY: help setup java check test test-chaos test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -42,6 +42,9 @@ test-interop: setup java ## Other packages read our shards, each in an environme
 
 test-chaos: setup java ## Kill downloads at random moments, and compare what comes of it
 	$(BIN)/python -m tests.chaos.download
+
+test-chaos-train: setup ## Kill trainings at random moments, go on, and compare the weights
+	$(BIN)/python -m tests.chaos.train
 
 demo: setup java ## Build the demo corpus, train on it, evaluate, audit
 	$(BIN)/wit demo --run runs/demo

@@ -3,6 +3,7 @@
 import base64
 import io
 from collections.abc import Mapping, Sequence
+from html import escape
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -111,14 +112,38 @@ def stacked(
         return _svg(figure)
 
 
-def curve(steps: Sequence[int], values: Sequence[float], *, label: str) -> str:
-    """A value over training steps."""
+def curves(
+    steps: npt.NDArray[np.float64],
+    values: Mapping[str, npt.NDArray[np.float64]],
+    *,
+    title: str,
+    level: tuple[str, float, str],
+) -> str:
+    """Small curves over training steps; `level` is a line in one of them: whose, where, its name.
+
+    `title` is what is read out instead of the picture.
+    """
     with mpl.rc_context(_STYLE):
-        figure, axes = _axes(8.5, 3.0)
-        axes.plot(steps, values, color=_ACCENT, linewidth=1.5)
-        axes.set_xlabel("step")
-        axes.set_ylabel(label)
-        return _svg(figure)
+        figure = Figure(figsize=(8.5, 2.1 * -(-len(values) // 2)))
+        for place, (label, curve) in enumerate(values.items(), 1):
+            axes = figure.add_subplot(-(-len(values) // 2), 2, place)
+            # One point is no line.
+            marker = "o" if np.isfinite(curve).sum() < 2 else None
+            axes.plot(steps, curve, color=_ACCENT, linewidth=1.2, marker=marker, markersize=3)
+            axes.set_title(label, loc="left", fontsize=9)
+            if np.nanmin(curve) >= 0:
+                axes.set_ylim(bottom=0)  # else noise looks like change
+            if label == level[0]:
+                axes.axhline(level[1], color=_BAD, linewidth=1, linestyle="--", label=level[2])
+                axes.legend(frameon=False, fontsize=8)
+        figure.supxlabel("step", fontsize=9)
+        return _titled(_svg(figure), title)
+
+
+def _titled(svg: str, title: str) -> str:
+    """`svg` with a title for those who do not see it."""
+    told = f"<title>{escape(title)}</title>"
+    return svg.replace("<svg ", '<svg role="img" ', 1).replace(">", f">{told}", 1)
 
 
 class Curve(NamedTuple):

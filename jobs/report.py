@@ -14,6 +14,7 @@ from jobs import coverage_summary, pictures
 from jobs.ledger import TRIED_AGAIN
 from jobs.query_summary import summary
 from jobs.run import MANIFEST, Run
+from jobs.training_curve import training_curve
 from jobs.walk import STAGES
 from pipeline.schemas import TABLES
 
@@ -181,19 +182,11 @@ def _placeholders(run: Run, there: dict[str, dict[str, Any]]) -> list[dict[str, 
 
 
 def _training(run: Run) -> dict[str, Any] | None:
-    path = run.path("checkpoints") / "metrics.jsonl"
-    if not path.exists():
+    settings, folder = run.settings.train, run.path("checkpoints")
+    curve = training_curve(folder, settings.batch_size)
+    if curve is None:
         return None
-    lines = [json.loads(line) for line in path.read_text().splitlines() if line.strip()]
-    if not lines:
-        return None
-    steps = [line["step"] for line in lines]
-    return {
-        "picture": pictures.curve(steps, [line["loss"] for line in lines], label="loss"),
-        "last": lines[-1],
-        "model": run.settings.train.model,
-        "is_done": (run.path("checkpoints") / MANIFEST).exists(),
-    }
+    return {**curve, "model": settings.model, "is_done": (folder / MANIFEST).exists()}
 
 
 def _scores(run: Run) -> dict[str, Any]:

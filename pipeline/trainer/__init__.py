@@ -15,5 +15,7 @@ architectures  the sizes of the nine models of the paper, by name
 model        CLIP
 loss         what is made small
 loop         the training loop
-checkpoint   what is kept, so that a run can go on
+checkpoint   what is kept, so that a run can go on (tensor_files, rng; saving: meanwhile)
+instruments  what a run tells of itself (sinks: and where)
+stopping     a request to end between two steps
 """

@@ -19,7 +19,7 @@ from torch import nn
 from pipeline.errors import BadInput, WitError
 from pipeline.settings import TrainSettings
 from pipeline.tokenizer import Tokenizer
-from pipeline.trainer import checkpoint
+from pipeline.trainer import checkpoint, rng
 from pipeline.trainer.architectures import Architecture, architecture
 from pipeline.trainer.feeding import fed, normalised
 from pipeline.trainer.loss import contrastive
@@ -115,6 +115,8 @@ def train(
             | loader.model_dump(mode="json", exclude=set(loader.pace)),
         )
 
+    rng.begin(settings.seed)
+
     # ---- where an earlier process stopped ----------------------------------------------------
     first, skipped, loss = 0, Counter[str](), math.nan
     found = checkpoint.latest(folder)
@@ -123,6 +125,7 @@ def train(
         checkpoint.check_same(found, told, state(0))
         checkpoint.restore_model(found, model)
         checkpoint.restore_optimizer(found, model, optimizer)
+        rng.restore(checkpoint.rng_tensors(found))
         first, skipped, loss = told.step, Counter(told.skipped), told.loss
         meter.advance(first)
     _cut_metrics(folder / METRICS, first)
@@ -175,7 +178,15 @@ def train(
                 metrics.flush()
                 logged, logged_step, waited = now, step, 0.0
             if step % settings.save_every_steps == 0 or step == steps:
-                checkpoint.save(folder, model, optimizer, state(step), settings.keep_checkpoints)
+                checkpoint.save(
+                    folder,
+                    model.state_dict(),
+                    checkpoint.flat_optimizer(model, optimizer),
+                    rng.states(),
+                    state(step),
+                    settings.keep_checkpoints,
+                    settings.keep_every_steps,
+                )
             done = time.perf_counter()
 
     seconds = time.perf_counter() - began

@@ -8,6 +8,7 @@ import logging
 import os
 import pickle
 import select
+import signal
 import struct
 import sys
 import warnings
@@ -29,6 +30,9 @@ _ORPHAN_SECONDS = 5.0
 
 def main(job: int, tasks: int, done: int, memory: int) -> None:
     """Fill rows until no task can come any more."""
+    # What asks a job to stop may go to each of its processes; the trainer still finishes a step.
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     # What decoders say of broken images, a line each, would fill the disk with nothing to do about.
     logging.disable()
     warnings.simplefilter("ignore")

@@ -107,8 +107,8 @@ def test_an_interrupted_job_goes_on_and_ends_in_the_same_bits(run, monkeypatch):
     (folder / "_manifest.json").unlink()
     real = checkpoint.save
 
-    def killed(place, built, optimizer, state, keep):
-        real(place, built, optimizer, state, keep)
+    def killed(place, built, optimizer, chance, state, keep, keep_every):
+        real(place, built, optimizer, chance, state, keep, keep_every)
         if state.step == 4:
             raise KeyboardInterrupt
 

@@ -11,7 +11,7 @@ from trainer_shards import COLOURS, jpeg, pairs, write_shards
 from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings, TrainSettings
 from pipeline.tokenizer import Tokenizer, count_words, learn
-from pipeline.trainer import architectures, checkpoint, loop, model
+from pipeline.trainer import architectures, checkpoint, loop, model, tensor_files
 from pipeline.trainer.checkpoint import DamagedCheckpoint
 from pipeline.trainer.feeding import normalised
 from pipeline.trainer.pixels import centre_square
@@ -233,7 +233,7 @@ def test_a_damaged_checkpoint_is_refused_and_named(trained, name, damage):
 def _vouched_for(path, **changes):
     """Make the digests of a changed checkpoint right again."""
     state = json.loads((path / "state.json").read_text()) | changes
-    state["sha256"] = {name: checkpoint._sha256(path / name) for name in state["sha256"]}
+    state["sha256"] = {name: tensor_files.sha256(path / name) for name in state["sha256"]}
     (path / "state.json").write_text(json.dumps(state))
 
 
