@@ -12,7 +12,10 @@ workers      those processes, as the trainer sees them
 samples      shards -> batches, a pure function of seed and step
 feeding      batches -> the device
 architectures  the sizes of the nine models of the paper, by name
-model        CLIP
+model        CLIP (transformer, vit, resnet: its encoders)
+recompute    a block whose inside is computed again and not kept
+text_groups  texts of like length together
+flops        what a pair costs
 loss         what is made small
 loop         the training loop
 checkpoint   what is kept, so that a run can go on (tensor_files, rng; saving: meanwhile)

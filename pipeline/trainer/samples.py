@@ -91,6 +91,8 @@ class Batch:
     """Bytes: they are normalised where the model is. Its memory goes back to the ring when
     nothing refers to it any more."""
     tokens_BL: Tensor
+    lengths_B: Indices
+    """Tokens of each text, up to and with the end."""
     skipped: list[Skipped]
     """Samples that could not be read; in each one's place stands another."""
     numbers: Indices
@@ -243,12 +245,13 @@ class Batches:
 
     def _batch(self, step: int, slot: Slot, skipped: list[Skipped]) -> Batch:
         tokens = slot.tokens_BL
-        ends = (tokens == self.tokenizer.end).argmax(axis=1)
-        longest = -(-(int(ends.max()) + 1) // _TEXT_STEP) * _TEXT_STEP
+        lengths = (tokens == self.tokenizer.end).argmax(axis=1) + 1
+        longest = -(-int(lengths.max()) // _TEXT_STEP) * _TEXT_STEP
         return Batch(
             step=step,
             image_BHWC=torch.from_numpy(slot.image_BHWC),
             tokens_BL=torch.from_numpy(tokens[:, :longest].astype(np.int64)),
+            lengths_B=lengths,
             skipped=skipped,
             numbers=slot.used.copy(),
             samples=self.samples,

@@ -60,6 +60,23 @@ def test_normalised_pixels_of_the_mean_colour_are_zero():
     assert out.abs().max() < 0.01
 
 
+def test_every_byte_is_normalised_by_the_mean_and_deviation_of_its_channel():
+    image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16, 1).expand(-1, -1, -1, 3)
+    mean = torch.tensor([0.48145466, 0.4578275, 0.40821073], dtype=torch.float64)
+    std = torch.tensor([0.26862954, 0.26130258, 0.27577711], dtype=torch.float64)
+    wanted = ((image.double() / 255 - mean) / std).permute(0, 3, 1, 2)
+    found = normalised(image, torch.device("cpu"))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), wanted, rtol=0, atol=5e-7)
+    half = normalised(image, torch.device("cpu"), torch.bfloat16)
+    torch.testing.assert_close(half, found.bfloat16(), rtol=0, atol=0)
+
+
+def test_normalised_channels_stay_innermost_in_memory():
+    out = normalised(torch.zeros(2, 5, 7, 3, dtype=torch.uint8), torch.device("cpu"))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+
+
 def _photo(width, height):
     """Smooth, so that ways to shrink it differ little, and different everywhere."""
     y, x = np.mgrid[0:height, 0:width]

@@ -102,6 +102,15 @@ def test_no_batches_are_made_between_a_step_and_itself(shards):
     assert list(batches_of(shards).between(3, 3, workers=2)) == []
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_batch_knows_where_each_of_its_texts_ends(shards, workers):
+    for batch in batches_of(shards).between(0, 4, workers):
+        assert batch.lengths_B.dtype == np.int64
+        for tokens, length in zip(batch.tokens_BL.tolist(), batch.lengths_B, strict=True):
+            assert tokens[length - 1] == Tokenizer([]).end
+            assert set(tokens[length:]) <= {0}
+
+
 def test_a_stream_that_is_left_early_leaves_no_process_and_no_file_behind(shards):
     import psutil
 
