@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from pipeline.errors import BadInput, WitError
+from pipeline.errors import BadInput
 from pipeline.trainer import checkpoint
 from pipeline.trainer.architectures import architecture
 from pipeline.trainer.model import CLIP
+from pipeline.trainer.transformer import Activation
 from pipeline.trainer.weights import hugging_face, open_clip, sizes
 from pipeline.trainer.weights.tensors import Tensors
 
@@ -30,8 +31,7 @@ class Weights:
     """An architecture's name."""
     vocabulary: int
     context: int
-    activation: str
-    """quick_gelu or gelu."""
+    activation: Activation
     state: dict[str, Tensor]
     """In OpenAI's names, in float32."""
     tokenizer: str | None = None
@@ -40,7 +40,7 @@ class Weights:
     """Whose files they were."""
 
 
-def read(path: Path | str, *, activation: str | None = None) -> Weights:
+def read(path: Path | str, *, activation: Activation | None = None) -> Weights:
     """The weights at `path`. `activation` is for files that do not tell it.
 
     Raises BadInput for what is no CLIP of the table's sizes, or not whole.
@@ -67,14 +67,13 @@ def read(path: Path | str, *, activation: str | None = None) -> Weights:
     )
 
 
-def load_model(path: Path | str, *, activation: str | None = None) -> tuple[CLIP, Weights]:
+def load_model(path: Path | str, *, activation: Activation | None = None) -> tuple[CLIP, Weights]:
     """The model with the weights at `path`, on the CPU."""
     weights = read(path, activation=activation)
     with torch.device("meta"):
-        model = CLIP(architecture(weights.model), weights.vocabulary)
+        arch = architecture(weights.model)
+        model = CLIP(arch, weights.vocabulary, activation=weights.activation)
     model.load_state_dict(weights.state, assign=True)
-    if weights.activation == "gelu":
-        _use_gelu(model)
     return model, weights
 
 
@@ -89,12 +88,11 @@ def _of_checkpoint(path: Path) -> Weights:
     model, state = checkpoint.load_model(path)
     context = architecture(state.model).context
     tensors = dict(model.state_dict())
-    return Weights(
-        state.model, state.vocabulary, context, "quick_gelu", tensors, state.tokenizer, "ours"
-    )
+    told = (state.model, state.vocabulary, context, state.activation)
+    return Weights(*told, tensors, state.tokenizer, "ours")
 
 
-def _of_open_clip(path: Path, asked: str | None, stack: ExitStack) -> Weights:
+def _of_open_clip(path: Path, asked: Activation | None, stack: ExitStack) -> Weights:
     tensors, is_script = open_clip.opened(path, stack)
     name = sizes.architecture_of(tensors.shapes, path)
     arch = architecture(name)
@@ -134,13 +132,3 @@ def _read(path: Path, tensors: Tensors, name: str) -> dict[str, Tensor]:
     sizes.compare(tensors.shapes, {n: s for n, s in due.items() if n not in silent}, path, name)
     state = tensors.read([n for n in due if n not in silent], path)
     return state | {n: torch.tensor(0) for n in silent}
-
-
-def _use_gelu(model: CLIP) -> None:
-    """Exact GELUs in the place of the model's own."""
-    parts = [getattr(module, "mlp", None) for module in model.modules()]
-    found = [part for part in parts if isinstance(part, nn.Sequential)]
-    if not found:
-        raise WitError("the model keeps its GELUs elsewhere: weights of gelu cannot be used")
-    for part in found:
-        part.gelu = nn.GELU()
