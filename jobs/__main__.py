@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -272,7 +273,7 @@ def real(
     run_real(run, data, wordnet, sets or [])
 
 
-def main() -> None:
+def main(command: Callable[[], None] = app) -> None:
     """Run the command; a user's mistake is one line and exit code 2."""
     terminal = os.dup(2)  # a later step may send stderr elsewhere for a while
 
@@ -286,10 +287,10 @@ def main() -> None:
 
     signal.signal(signal.SIGINT, interrupted)
     try:
-        app()
+        command()
     except WitError as error:
         print(f"wit: {error}", file=sys.stderr)
-        sys.exit(2)
+        sys.exit(error.exit_code)
     except Exception as error:
         told = _told_by_worker(error)
         if told is None:

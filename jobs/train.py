@@ -1,11 +1,16 @@
-"""shards -> checkpoints"""
+"""shards -> checkpoints
+
+`wit train` in one process; `torchrun --nproc-per-node N -m jobs.train RUN` in several.
+"""
 
 from pathlib import Path
 
 from jobs.ledger import Ledger
 from jobs.run import Run
+from jobs.stamps import code_version
 from pipeline import tokenizer
-from pipeline.trainer import checkpoint
+from pipeline.errors import BadInput
+from pipeline.trainer import checkpoint, parallel
 from pipeline.trainer.loop import steps_in, train
 from pipeline.trainer.samples import Samples
 
@@ -14,12 +19,38 @@ VOCABULARY = "vocabulary.txt.gz"
 
 def main(run: Run) -> None:
     settings = run.settings.train
+    if settings.shards is not None and settings.vocabulary is None:
+        raise BadInput(
+            "train.vocabulary: with train.shards there are no captions to train one from: name a "
+            "merges file in CLIP's layout"
+        )
+    ranks = parallel.here(settings)
     folder = run.begin("checkpoints", resume=True)
-    samples = Samples(run.path("shards"), run.settings.loader, run.progress.say)
+    where = run.path("shards") if settings.shards is None else settings.shards
+    samples = Samples(where, run.settings.loader, run.progress.say)
     cutter = _tokenizer(run, folder / VOCABULARY)
+    ranks.tell(
+        {
+            "folder": str(folder),
+            "where": str(where),
+            "shards": samples.index.digest,
+            "merges": cutter.merges,
+            "train": settings.model_dump(mode="json"),
+            "loader": run.settings.loader.model_dump(mode="json"),
+        }
+    )
     steps = steps_in(len(samples), settings)
     with run.progress.bar("train", steps, "steps") as meter:
-        trained = train(folder, samples, cutter, settings, meter)
+        trained = train(
+            folder,
+            samples,
+            cutter,
+            settings,
+            meter,
+            ranks,
+            code=code_version(),
+            tell=run.progress.say,
+        )
     notes = {
         "model": settings.model,
         "steps": trained.steps,
@@ -31,9 +62,8 @@ def main(run: Run) -> None:
     }
     newest = checkpoint.latest(folder)
     content = "" if newest is None else checkpoint.digest(newest)
-    run.finish(
-        "checkpoints", Ledger(run.rows("shards"), len(samples), notes=notes, content=content)
-    )
+    rows = run.rows("shards") if settings.shards is None else len(samples)
+    run.finish("checkpoints", Ledger(rows, len(samples), notes=notes, content=content))
 
 
 def _tokenizer(run: Run, kept: Path) -> tokenizer.Tokenizer:
@@ -51,3 +81,9 @@ def _tokenizer(run: Run, kept: Path) -> tokenizer.Tokenizer:
         learned = tokenizer.Tokenizer(tokenizer.learn(counts, settings.merges))
     learned.save(kept)
     return learned
+
+
+if __name__ == "__main__":
+    from jobs.train_ranks import start
+
+    start()

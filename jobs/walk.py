@@ -18,6 +18,10 @@ def _no_sources(_: Settings) -> list[str]:
     return []
 
 
+def _no_tables(_: Settings) -> tuple[str, ...]:
+    return ()
+
+
 @dataclass(frozen=True)
 class Stage:
     """A verb, its job, and what decides whether its tables are still right."""
@@ -31,6 +35,13 @@ class Stage:
     sections that key of each."""
     sources: Callable[[Settings], list[str]] = _no_sources
     """Files from outside the run that it reads."""
+    spared: Callable[[Settings], tuple[str, ...]] = _no_tables
+    """Tables that it does without, where the settings name something else in their place."""
+
+    def tables(self, settings: Settings) -> tuple[str, ...]:
+        """The tables that it reads."""
+        spared = self.spared(settings)
+        return tuple(table for table in self.reads if table not in spared)
 
     def settings(self, settings: Settings) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -64,12 +75,14 @@ class Stage:
 
         Raises MissingTable when a table is not there yet.
         """
-        tables = {f"table {name}": str(run.manifest(name)["digest"]) for name in self.reads}
+        names = self.tables(run.settings)
+        tables = {f"table {name}": str(run.manifest(name)["digest"]) for name in names}
         return tables | {f"file {path}": stamp(path) for path in self.sources(run.settings)}
 
     def is_fresh(self, run: Run) -> bool:
         """Whether its tables exist and were made from these settings and inputs."""
-        manifests = [run.find_manifest(table) for table in (*self.writes, *self.reads)]
+        tables = (*self.writes, *self.tables(run.settings))
+        manifests = [run.find_manifest(table) for table in tables]
         if any(manifest is None for manifest in manifests):
             return False
         settings, inputs = self.settings(run.settings), self.inputs(run)
@@ -134,8 +147,25 @@ def _dedup_sources(settings: Settings) -> list[str]:
     return [] if settings.dedup.decisions is None else [settings.dedup.decisions]
 
 
-def _vocabulary(settings: Settings) -> list[str]:
-    return [] if settings.train.vocabulary is None else [settings.train.vocabulary]
+def _train_sources(settings: Settings) -> list[str]:
+    train = settings.train
+    given = [path for path in (train.vocabulary, train.weights) if path is not None]
+    # Of shards elsewhere, what changes in them is seen by the training, when it goes on.
+    is_here = train.shards is not None and "://" not in train.shards
+    return [*given, *(_shard_files(Path(str(train.shards))) if is_here else [])]
+
+
+def _shard_files(folder: Path) -> list[str]:
+    """What a folder of shards is known by; notes of where samples lie come to it and go."""
+    if not folder.exists():
+        return [str(folder)]
+    index = folder / "index.json"
+    tars = sorted(folder.rglob("*.tar"))
+    return [str(path) for path in ([index] if index.exists() else tars)]
+
+
+def _train_spared(settings: Settings) -> tuple[str, ...]:
+    return () if settings.train.shards is None else ("shards",)
 
 
 _IMAGES_OF_SETS = tuple(
@@ -195,7 +225,15 @@ STAGES = (
         ("audit", "dedup", *_IMAGES_OF_SETS, "evalsets.purpose", "evalsets.captions"),
         _audit_sources,
     ),
-    Stage("train", "jobs.train", ("shards",), ("checkpoints",), ("loader", "train"), _vocabulary),
+    Stage(
+        "train",
+        "jobs.train",
+        ("shards",),
+        ("checkpoints",),
+        ("loader", "train"),
+        _train_sources,
+        _train_spared,
+    ),
     Stage(
         "evaluate",
         "jobs.evaluate",
@@ -217,7 +255,7 @@ def stale(run: Run) -> list[Stage]:
     found: list[Stage] = []
     for stage in STAGES:
         unsure = {table for earlier in found for table in earlier.writes}
-        if unsure.intersection(stage.reads) or not stage.is_fresh(run):
+        if unsure.intersection(stage.tables(run.settings)) or not stage.is_fresh(run):
             found.append(stage)
     return found
 
@@ -239,7 +277,7 @@ def one(run: Run, verb: str, *, again: bool = False) -> None:
     with alone(run.root):
         stage.inputs(run)
         for earlier in stale(run):
-            if set(earlier.writes).intersection(stage.reads):
+            if set(earlier.writes).intersection(stage.tables(run.settings)):
                 raise OutOfDate(
                     f"{' and '.join(earlier.writes)} are out of date: run "
                     f"`wit {earlier.verb} --run {run.root}` first, or `wit build`"

@@ -4,6 +4,8 @@
 class WitError(Exception):
     """Shown to the user as one line, without a traceback."""
 
+    exit_code = 2
+
 
 class BadInput(WitError):
     """A source file, a table or a setting is not what it must be."""

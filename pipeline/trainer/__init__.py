@@ -17,6 +17,9 @@ recompute    a block whose inside is computed again and not kept
 text_groups  texts of like length together
 flops        what a pair costs
 loss         what is made small
+micro_batches  the gradient of a whole batch, a part of it in memory at a time
+objectives   what CLIP's loss was weighed against, for small comparisons
+parallel     the processes that train together
 loop         the training loop
 checkpoint   what is kept, so that a run can go on (tensor_files, rng; saving: meanwhile)
 instruments  what a run tells of itself (sinks: and where)

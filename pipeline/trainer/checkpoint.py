@@ -24,6 +24,7 @@ from pipeline.trainer import tensor_files
 from pipeline.trainer.architectures import architecture
 from pipeline.trainer.model import CLIP
 from pipeline.trainer.tensor_files import UnreadableTensors, one_line
+from pipeline.trainer.transformer import Activation
 
 _FORMAT = 2
 _MODEL, _OPTIMIZER, _RNG = "model.safetensors", "optimizer.safetensors", "rng.safetensors"
@@ -61,6 +62,8 @@ class State:
     loss: float
     """Of the last step."""
     settings: dict[str, Any]
+    activation: Activation = "quick_gelu"
+    """Of the transformers; that of the weights it began with."""
     code: str = "unknown"
     """The version of this package, as the job knows it."""
     torch: str = "unknown"
@@ -195,7 +198,7 @@ def load_model(path: Path) -> tuple[CLIP, State]:
     state = read_state(path)
     # Nothing is allocated before the weights are known to be as large as the state says.
     with torch.device("meta"):
-        model = CLIP(architecture(state.model), state.vocabulary)
+        model = CLIP(architecture(state.model), state.vocabulary, activation=state.activation)
     restore_model(path, model)
     return model, state
 

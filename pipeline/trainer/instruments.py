@@ -102,7 +102,7 @@ class Instruments:
             "pairs_per_second": speed,
             "mfu": None if self._full_speed is None else speed / self._full_speed,
             "data_share": min(1.0, self._waited / seconds),
-            "peak_memory_bytes": self._peak_memory(),
+            "peak_memory_bytes": peak_memory(self._device),
             "seconds": self._seconds,
         }
         for sink in self._sinks:
@@ -120,13 +120,14 @@ class Instruments:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _peak_memory(self) -> int:
-        """Of the GPU, or of this process, since it began."""
-        if self._device.type == "cuda":
-            return torch.cuda.max_memory_allocated(self._device)
-        # macOS counts bytes, others kibibytes.
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes of a GPU, or of this process, that were in use at a time, since it began."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device)
+    # macOS counts bytes, others kibibytes.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def sentence(line: Line) -> str:

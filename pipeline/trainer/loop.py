@@ -1,4 +1,4 @@
-"""Loop: the training of CLIP, from first step to last.
+"""Loop: the training of CLIP, from first step to last, on one device or many.
 
 reads   samples, or the newest checkpoint and samples
 writes  checkpoints, metrics.jsonl
@@ -8,29 +8,45 @@ import json
 import math
 import time
 from collections import Counter
-from contextlib import closing
-from dataclasses import dataclass
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import nn
 
-from pipeline.errors import BadInput, WitError
+from pipeline.errors import WitError
 from pipeline.settings import TrainSettings
 from pipeline.tokenizer import Tokenizer
 from pipeline.trainer import checkpoint, rng
-from pipeline.trainer.architectures import Architecture, architecture
-from pipeline.trainer.feeding import fed, normalised
-from pipeline.trainer.loss import contrastive
-from pipeline.trainer.model import MAX_LOGIT_SCALE, build
-from pipeline.trainer.samples import Batch, Batches, Samples
+from pipeline.trainer.architectures import architecture
+from pipeline.trainer.failures import told_plainly
+from pipeline.trainer.feeding import fed
+from pipeline.trainer.flops import training_flops
+from pipeline.trainer.instruments import Instruments, sentence
+from pipeline.trainer.optimizer import get_lr, statistics
+from pipeline.trainer.parallel import Ranks, alone, device_of
+from pipeline.trainer.samples import Batches, Samples
+from pipeline.trainer.saving import Saver
+from pipeline.trainer.sharding import whole
+from pipeline.trainer.starting import begun
+from pipeline.trainer.step import Learner, Told, Watch
+from pipeline.trainer.stopping import Stopping
 
-METRICS = "metrics.jsonl"
+__all__ = ["NotFinite", "Stopped", "Trained", "device_of", "steps_in", "train"]
+
+NOT_FINITE = "not_finite.json"
 
 
 class NotFinite(WitError):
     """The loss or its gradient is no number any more."""
+
+
+class Stopped(WitError):
+    """Somebody asked the training to stop; a checkpoint is saved."""
+
+    exit_code = 143
 
 
 class Meter(Protocol):
@@ -46,7 +62,7 @@ class Trained:
     steps: int
     final_loss: float
     pairs_per_second: float
-    """Of this process, from its first step to its last."""
+    """Of all processes, from the first step of these to the last."""
     skipped: dict[str, int]
     """Samples that could not be read, by reason; in each one's place stood another."""
 
@@ -56,164 +72,149 @@ def steps_in(samples: int, settings: TrainSettings) -> int:
     return max(1, int(settings.epochs * samples / settings.batch_size))
 
 
-def get_lr(step: int, steps: int, warmup: int, peak: float) -> float:
-    """The learning rate of `step`, from 0: a line up to `peak`, then a cosine down to 0."""
-    if step < warmup:
-        return peak * (step + 1) / warmup
-    done = (step - warmup) / max(1, steps - warmup)
-    return peak * (1 + math.cos(math.pi * done)) / 2
-
-
-def device_of(wanted: str) -> torch.device:
-    """`auto`, `cpu` or `cuda` as a device. Raises BadInput where there is no such device."""
-    has_cuda = torch.cuda.is_available()
-    if wanted == "cuda" and not has_cuda:
-        raise BadInput("device: `cuda` was asked for, but none is found: set it to `auto` or `cpu`")
-    return torch.device("cuda" if has_cuda and wanted != "cpu" else "cpu")
-
-
-def optimizer_of(model: nn.Module, arch: Architecture, decay: float) -> torch.optim.AdamW:
-    """AdamW; gains, biases and the logit scale are not decayed."""
-    # What has fewer than two dimensions is a gain, a bias, the scale or the class embedding.
-    matrices = [p for p in model.parameters() if p.ndim >= 2]
-    others = [p for p in model.parameters() if p.ndim < 2]
-    groups = [
-        {"params": matrices, "weight_decay": decay},
-        {"params": others, "weight_decay": 0.0},
-    ]
-    return torch.optim.AdamW(groups, betas=arch.betas, eps=arch.eps)
-
-
 def train(
-    folder: Path, samples: Samples, tokenizer: Tokenizer, settings: TrainSettings, meter: Meter
+    folder: Path,
+    samples: Samples,
+    tokenizer: Tokenizer,
+    settings: TrainSettings,
+    meter: Meter,
+    ranks: Ranks | None = None,
+    *,
+    code: str = "unknown",
+    tell: Callable[[str], None] = lambda _: None,
 ) -> Trained:
-    """Train to the end, from the newest checkpoint in `folder` if there is one."""
+    """Train to the end, from the newest checkpoint in `folder` if there is one.
+
+    With several `ranks` all call it alike; only the first reads and writes in `folder`, advances
+    `meter` and tells. `code` is the version that a checkpoint will name.
+    """
     # ---- what is trained, and from what ------------------------------------------------------
-    arch, device = architecture(settings.model), device_of(settings.device)
+    ranks = alone(settings) if ranks is None else ranks
+    arch, device = architecture(settings.model), ranks.device
     if settings.cpu_threads:
         torch.set_num_threads(settings.cpu_threads)
     batches = Batches(
-        samples, tokenizer, settings.batch_size, arch.resolution, arch.context, settings.seed
+        samples,
+        tokenizer,
+        settings.batch_size,
+        arch.resolution,
+        arch.context,
+        settings.seed,
+        ranks.rank,
+        ranks.count,
     )
-    loader = samples.loader
     steps = steps_in(len(samples), settings)
     peak = arch.learning_rate if settings.learning_rate is None else settings.learning_rate
-    model = build(settings.model, tokenizer.vocabulary, settings.seed).to(device).train()
-    optimizer = optimizer_of(model, arch, settings.weight_decay)
+    state = checkpoint.State(
+        step=0,
+        model=settings.model,
+        vocabulary=tokenizer.vocabulary,
+        tokenizer=tokenizer.digest,
+        samples=len(samples),
+        shards=samples.index.digest,
+        skipped={},
+        loss=math.nan,
+        settings=settings.model_dump(mode="json", exclude=set(settings.pace))
+        | samples.loader.model_dump(mode="json", exclude=set(samples.loader.pace)),
+        code=code,
+    )
 
-    def state(step: int) -> checkpoint.State:
-        return checkpoint.State(
-            step=step,
-            model=settings.model,
-            vocabulary=tokenizer.vocabulary,
-            tokenizer=tokenizer.digest,
-            samples=len(samples),
-            shards=samples.index.digest,
-            skipped=dict(sorted(skipped.items())),
-            loss=loss,
-            settings=settings.model_dump(mode="json", exclude=set(settings.pace))
-            | loader.model_dump(mode="json", exclude=set(loader.pace)),
+    with ExitStack() as held:
+        held.enter_context(told_plainly(settings, batches.rows, ranks))
+        # ---- where an earlier process stopped ------------------------------------------------
+        model, clip, optimizer, state, half = begun(
+            folder, state, settings, batches.rows, ranks, tell
         )
+        learner = Learner(model, clip, optimizer, settings, ranks, half=half)
+        watch, stopping = Watch(device), held.enter_context(Stopping())
+        saver = held.enter_context(Saver(folder, settings))
+        first, loss = state.step, state.loss
+        # The first rank counts what was skipped before, and each what it skips itself.
+        skipped = Counter(state.skipped if ranks.is_first else {})
+        instruments = held.enter_context(
+            Instruments(
+                folder,
+                settings,
+                flops_per_pair=training_flops(arch, tokenizer.vocabulary),
+                device=device,
+                ranks=ranks.count,
+                first=first,
+                is_writing=ranks.is_first,
+            )
+        )
+        if ranks.is_first:
+            meter.advance(first)
 
-    rng.begin(settings.seed)
+        def save(step: int) -> None:
+            weights = whole(clip.state_dict(), ranks)
+            moments = whole(statistics(clip, optimizer), ranks)
+            chance = rng.states(ranks.gather)
+            lost = sum(ranks.all_of(skipped), Counter[str]())
+            now = replace(state, step=step, loss=loss, skipped=dict(sorted(lost.items())))
+            is_copy = device.type == "cuda"
+            ranks.first(lambda: saver.save(weights, moments, chance, now, is_copy=is_copy))
 
-    # ---- where an earlier process stopped ----------------------------------------------------
-    first, skipped, loss = 0, Counter[str](), math.nan
-    found = checkpoint.latest(folder)
-    if found is not None:
-        told = checkpoint.read_state(found)
-        checkpoint.check_same(found, told, state(0))
-        checkpoint.restore_model(found, model)
-        checkpoint.restore_optimizer(found, model, optimizer)
-        rng.restore(checkpoint.rng_tensors(found))
-        first, skipped, loss = told.step, Counter(told.skipped), told.loss
-        meter.advance(first)
-    _cut_metrics(folder / METRICS, first)
+        def seen(*, wait: bool) -> list[Told]:
+            found = list(watch.told(wait=wait))
+            for told in found:
+                if not told.is_finite:
+                    _stop(folder, told, samples, ranks)
+            return found
 
-    # ---- the loop ----------------------------------------------------------------------------
-    began = logged = time.perf_counter()
-    waited, logged_step, done = 0.0, first, time.perf_counter()
-    coming = batches.between(first, steps, pin=device.type == "cuda")
-    with (folder / METRICS).open("a", encoding="utf-8") as metrics, closing(coming):
+        # ---- the loop ------------------------------------------------------------------------
+        began, done, is_stopped = time.perf_counter(), time.perf_counter(), False
+        coming = batches.between(first, steps, pin=device.type == "cuda")
+        held.enter_context(closing(coming))
         for batch in fed(coming, device):
-            waited += time.perf_counter() - done
+            waited = time.perf_counter() - done
             skipped.update(reason for _, reason in batch.skipped)
             lr = get_lr(batch.step, steps, settings.warmup_steps, peak)
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-
-            image_BCHW = normalised(batch.image_BHWC, device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                image_BE = model.encode_image(image_BCHW)
-                text_BE = model.encode_text(batch.tokens_BL)
-            loss_now = contrastive(image_BE, text_BE, model.logit_scale)
-
-            optimizer.zero_grad(set_to_none=True)
-            loss_now.backward()  # type: ignore[no-untyped-call]
-            grad_norm = nn.utils.get_total_norm(
-                [p.grad for p in model.parameters() if p.grad is not None]
-            )
-            loss = loss_now.item()
-            if not (math.isfinite(loss) and torch.isfinite(grad_norm)):
-                _stop(folder, batch, loss, grad_norm.item())
-            optimizer.step()
-            with torch.no_grad():
-                model.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+            told = learner(batch, lr, is_asked=stopping.asked)
+            watch.put(batch.step, batch.numbers, told)
 
             step = batch.step + 1
-            meter.advance()
-            if step % settings.log_every_steps == 0 or step == steps:
-                now = time.perf_counter()
-                seconds = now - logged
-                line = {
-                    "step": step,
-                    "loss": loss,
-                    "lr": lr,
-                    "logit_scale": model.logit_scale.exp().item(),
-                    "grad_norm": grad_norm.item(),
-                    "pairs_per_second": (step - logged_step) * settings.batch_size / seconds,
-                    "data_share": waited / seconds,
-                }
-                metrics.write(json.dumps(line) + "\n")
-                metrics.flush()
-                logged, logged_step, waited = now, step, 0.0
-            if step % settings.save_every_steps == 0 or step == steps:
-                checkpoint.save(
-                    folder,
-                    model.state_dict(),
-                    checkpoint.flat_optimizer(model, optimizer),
-                    rng.states(),
-                    state(step),
-                    settings.keep_checkpoints,
-                    settings.keep_every_steps,
+            is_last = step == steps
+            is_logged = step % settings.log_every_steps == 0 or is_last
+            is_saved = step % settings.save_every_steps == 0 or is_last
+            known = seen(wait=is_logged or is_saved)
+            if any(each.is_asked for each in known) and not is_last:
+                known, is_stopped = [*known, *seen(wait=True)], True
+            if known:
+                loss = known[-1].loss
+            if ranks.is_first:
+                meter.advance()
+            instruments.step(settings.batch_size, waited)
+            if is_logged:
+                scale = clip.logit_scale.exp().item()
+                line = instruments.log(step, loss, lr, scale, known[-1].grad_norm)
+                if ranks.is_first:
+                    tell(sentence(line))
+            if is_saved or is_stopped:
+                save(step)
+            if is_stopped:
+                ranks.first(saver.wait)
+                raise Stopped(
+                    f"stopped after step {step:,} of {steps:,}, as it was asked to; all is saved: "
+                    "run the same command again, and it goes on from there"
                 )
             done = time.perf_counter()
 
-    seconds = time.perf_counter() - began
-    return Trained(steps, loss, (steps - first) * settings.batch_size / seconds, dict(skipped))
+        ranks.first(saver.wait)
+        seconds = time.perf_counter() - began
+        lost = sum(ranks.all_of(skipped), Counter[str]())
+    return Trained(steps, loss, (steps - first) * settings.batch_size / seconds, dict(lost))
 
 
-def _stop(folder: Path, batch: Batch, loss: float, grad_norm: float) -> None:
+def _stop(folder: Path, told: Told, samples: Samples, ranks: Ranks) -> None:
     """Name the batch that broke the model; the weights are still those before it."""
-    path = folder / "not_finite.json"
-    path.write_text(json.dumps({"step": batch.step, "pair_ids": batch.pair_ids}, indent=1))
-    shown = ", ".join(batch.pair_ids[:3])
+    path = folder / NOT_FINITE
+    own = [samples.key(number) for number in told.numbers.tolist()]
+    pair_ids = [pair_id for part in ranks.all_of(own) for pair_id in part]
+    if ranks.is_first:
+        path.write_text(json.dumps({"step": told.step, "pair_ids": pair_ids}, indent=1))
+    shown = ", ".join(pair_ids[:3])
     raise NotFinite(
-        f"step {batch.step}: the loss is {loss} and its gradient's norm {grad_norm}, with the "
-        f"pairs {shown}, ... (all of them in {path}): lower train.learning_rate or raise "
+        f"step {told.step}: the loss is {told.loss} and its gradient's norm {told.grad_norm}, "
+        f"with the pairs {shown}, ... (all of them in {path}): lower train.learning_rate or raise "
         "train.warmup_steps, and run `wit train` again"
     )
-
-
-def _cut_metrics(path: Path, step: int) -> None:
-    """Forget the lines after `step`, which will be written again."""
-    kept: list[str] = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            is_past = int(json.loads(line)["step"]) <= step
-        except (ValueError, KeyError, TypeError):
-            # The last line of a process that was killed while it wrote.
-            continue
-        if is_past:
-            kept.append(f"{line}\n")
-    path.write_text("".join(kept), encoding="utf-8")

@@ -11,11 +11,20 @@ from trainer_shards import COLOURS, jpeg, pairs, write_shards
 from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings, TrainSettings
 from pipeline.tokenizer import Tokenizer, count_words, learn
-from pipeline.trainer import architectures, checkpoint, loop, model, tensor_files
+from pipeline.trainer import (
+    architectures,
+    checkpoint,
+    loop,
+    model,
+    optimizer,
+    starting,
+    tensor_files,
+)
 from pipeline.trainer.checkpoint import DamagedCheckpoint
 from pipeline.trainer.feeding import normalised
 from pipeline.trainer.pixels import centre_square
 from pipeline.trainer.samples import Samples
+from pipeline.trainer.sinks import METRICS
 
 SMALL = architectures.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
 
@@ -42,7 +51,8 @@ def _small_model(monkeypatch):
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory):
-    return Samples(write_shards(tmp_path_factory.mktemp("shards"), pairs(24)))
+    folder = write_shards(tmp_path_factory.mktemp("shards"), pairs(24))
+    return Samples(folder, LoaderSettings(workers=0))
 
 
 @pytest.fixture(scope="module")
@@ -68,12 +78,12 @@ def weights(folder):
 
 
 def steps_logged(folder):
-    lines = (folder / loop.METRICS).read_text().splitlines()
+    lines = (folder / METRICS).read_text().splitlines()
     return [json.loads(line)["step"] for line in lines]
 
 
 def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine_to_nothing():
-    rates = [loop.get_lr(step, steps=110, warmup=10, peak=1.0) for step in range(111)]
+    rates = [optimizer.get_lr(step, steps=110, warmup=10, peak=1.0) for step in range(111)]
     assert rates[:10] == pytest.approx([0.1 * (i + 1) for i in range(10)])
     assert rates[10] == 1.0
     assert rates[60] == pytest.approx(0.5)
@@ -83,19 +93,21 @@ def test_the_learning_rate_rises_in_a_line_and_falls_in_a_cosine_to_nothing():
 
 def test_gains_biases_and_the_logit_scale_are_not_decayed():
     built = model.build("tiny", 600, seed=0)
-    optimizer = loop.optimizer_of(built, SMALL, 0.2)
+    built_for = optimizer.optimizer_of(built, SMALL, 0.2)
     names = {parameter: name for name, parameter in built.named_parameters()}
-    decayed, kept = ({names[p] for p in group["params"]} for group in optimizer.param_groups)
+    decayed, kept = ({names[p] for p in group["params"]} for group in built_for.param_groups)
     assert decayed | kept == set(names.values())
-    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.2, 0.0]
+    assert [group["weight_decay"] for group in built_for.param_groups] == [0.2, 0.0]
     assert "logit_scale" in kept
     assert all("ln_" not in name and not name.endswith("bias") for name in decayed)
     assert {"visual.conv1.weight", "visual.proj", "token_embedding.weight"} <= decayed
 
 
 def test_resnets_and_vits_get_their_own_constants():
-    resnet = loop.optimizer_of(torch.nn.Linear(2, 2), architectures.ARCHITECTURES["RN50"], 0.2)
-    vit = loop.optimizer_of(torch.nn.Linear(2, 2), architectures.ARCHITECTURES["ViT-B/32"], 0.2)
+    resnet = optimizer.optimizer_of(torch.nn.Linear(2, 2), architectures.ARCHITECTURES["RN50"], 0.2)
+    vit = optimizer.optimizer_of(
+        torch.nn.Linear(2, 2), architectures.ARCHITECTURES["ViT-B/32"], 0.2
+    )
     assert (resnet.defaults["betas"], resnet.defaults["eps"]) == ((0.9, 0.999), 1e-8)
     assert (vit.defaults["betas"], vit.defaults["eps"]) == ((0.9, 0.98), 1e-6)
 
@@ -140,7 +152,7 @@ def test_workers_do_not_change_what_is_learned(tmp_path, samples, tokenizer):
 
 def test_a_line_of_metrics_tells_all_that_is_watched(tmp_path, samples, tokenizer):
     loop.train(tmp_path, samples, tokenizer, settings(epochs=1.0), Meter())
-    lines = [json.loads(line) for line in (tmp_path / loop.METRICS).read_text().splitlines()]
+    lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert [line["step"] for line in lines] == [2, 3]
     assert set(lines[0]) == {
         "step",
@@ -149,8 +161,12 @@ def test_a_line_of_metrics_tells_all_that_is_watched(tmp_path, samples, tokenize
         "logit_scale",
         "grad_norm",
         "pairs_per_second",
+        "mfu",
         "data_share",
+        "peak_memory_bytes",
+        "seconds",
     }
+    assert all(line.pop("mfu") is None for line in lines)
     assert all(math.isfinite(value) for line in lines for value in line.values())
     assert 0 <= lines[0]["data_share"] <= 1
 
@@ -166,7 +182,7 @@ def test_logits_are_never_scaled_by_more_than_a_hundred(tmp_path, samples, token
     built = model.build("tiny", tokenizer.vocabulary, 0)
     with torch.no_grad():
         built.logit_scale.fill_(9.0)
-    monkeypatch.setattr(loop, "build", lambda *_: built)
+    monkeypatch.setattr(starting, "build", lambda *_, **__: built)
     loop.train(tmp_path, samples, tokenizer, settings(epochs=1.0), Meter())
     assert built.logit_scale.exp().item() <= 100.001
 
@@ -178,7 +194,7 @@ def test_a_loss_that_is_no_number_stops_before_the_update_and_names_its_pairs(
     with torch.no_grad():
         built.text_projection.fill_(math.inf)
     before = built.visual.proj.detach().clone()
-    monkeypatch.setattr(loop, "build", lambda *_: built)
+    monkeypatch.setattr(starting, "build", lambda *_, **__: built)
     with pytest.raises(loop.NotFinite, match=r"step 0: the loss is nan.*learning_rate") as told:
         loop.train(tmp_path, samples, tokenizer, settings(), Meter())
     noted = json.loads((tmp_path / "not_finite.json").read_text())

@@ -46,8 +46,6 @@ def read(path: Path | str, *, activation: Activation | None = None) -> Weights:
     Raises BadInput for what is no CLIP of the table's sizes, or not whole.
     """
     path = Path(path)
-    if activation not in (None, "quick_gelu", "gelu"):
-        raise BadInput(f"no activation is called {activation}: it is quick_gelu or gelu")
     if path.is_file() and _is_in_folder(path):
         path = path.parent
     if not path.exists():
@@ -88,8 +86,9 @@ def _of_checkpoint(path: Path) -> Weights:
     model, state = checkpoint.load_model(path)
     context = architecture(state.model).context
     tensors = dict(model.state_dict())
-    told = (state.model, state.vocabulary, context, state.activation)
-    return Weights(*told, tensors, state.tokenizer, "ours")
+    return Weights(
+        state.model, state.vocabulary, context, state.activation, tensors, state.tokenizer, "ours"
+    )
 
 
 def _of_open_clip(path: Path, asked: Activation | None, stack: ExitStack) -> Weights:
@@ -101,7 +100,7 @@ def _of_open_clip(path: Path, asked: Activation | None, stack: ExitStack) -> Wei
             raise BadInput(
                 f"{path} is one of OpenAI's scripts, all of them trained with quick_gelu"
             )
-        activation = "quick_gelu"
+        activation: Activation = "quick_gelu"
     else:
         activation = open_clip.activation_of(path, arch, asked)
     state = _read(path, tensors, name)
