@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3; do command -v $$p >/de
 DATA ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader docs clean
+.PHONY: help setup java check test test-chaos demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader bench-tokenizer bench-probe docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -90,6 +90,14 @@ bench-shards: setup ## Shards written, beside tarfile and webdataset; DATA: wher
 
 bench-loader: setup ## Batches, beside open_clip's pipeline and webdataset: make bench-loader [DATA=folder]
 	$(BIN)/python -m benchmarks.loader $(DATA)
+
+bench-tokenizer: setup ## Merges learned and applied, beside tokenizers and open_clip: make bench-tokenizer DATA=folder
+	@test -n "$(DATA)" || { echo "make bench-tokenizer needs a folder of captions: make bench-tokenizer DATA=path" >&2; exit 2; }
+	$(BIN)/python -m tests.interop.environments
+	$(BIN)/python -m benchmarks.tokenizer $(DATA)
+
+bench-probe: setup ## The linear probe, beside scikit-learn
+	$(BIN)/python -m benchmarks.probe
 
 docs: setup ## Write docs/settings.md from the settings
 	$(BIN)/python -m jobs.reference
