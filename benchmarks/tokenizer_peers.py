@@ -36,9 +36,9 @@ def open_clip_encodes(texts: list[str], merges: str) -> Callable[[], Any]:
 
     # torchvision asks for operators that come with its compiled part, which a CPU build may lack.
     library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",):
+    for name in ("nms", "qnms"):
         with contextlib.suppress(RuntimeError):
-            library.define(operator)
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     from open_clip.tokenizer import SimpleTokenizer
 
     cutter = SimpleTokenizer(bpe_path=merges)

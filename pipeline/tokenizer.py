@@ -219,7 +219,8 @@ class Tokenizer:
         """Write the merges; equal tokenizers make equal files."""
         packed = io.BytesIO()
         with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as stream:
-            stream.write(f"{_HEADER}\n{_lines(self.merges)}".encode())
+            # open_clip would take an empty last line for a merge.
+            stream.write(f"{_HEADER}\n{_lines(self.merges)}".removesuffix("\n").encode())
         staged = path.with_name(f".{path.name}")
         staged.write_bytes(packed.getvalue())
         staged.replace(path)
