@@ -5,13 +5,13 @@ Needs no Java and no Spark.
 
 from pathlib import Path
 
+from jobs.options import activation_of
 from jobs.progress import Progress
 from jobs.run import Run
 from jobs.train import VOCABULARY
 from pipeline import tokenizer
 from pipeline.errors import BadInput, MissingTable
 from pipeline.trainer import checkpoint, export, weights
-from pipeline.trainer.transformer import Activation
 
 _SPECIALS_AND_BYTES = 514
 
@@ -38,21 +38,13 @@ def main(
     if path is None:
         raise BadInput("name what is exported: --run RUN, or --weights PATH --vocabulary PATH")
     with progress.note(f"reading {path}"):
-        found = weights.read(path, activation=_activation(activation))
+        found = weights.read(path, activation=activation_of(activation))
         merges = vocabulary or (trained or Path()) / VOCABULARY
         # OpenAI's file has more merges than its models use.
         cutter = tokenizer.load(merges, found.vocabulary - _SPECIALS_AND_BYTES)
     with progress.note(f"writing {out}"):
         export.export(found, cutter, kind, out, _notes(path, found), again=again)
     progress.say(f"exported: {out}")
-
-
-def _activation(named: str | None) -> Activation | None:
-    if named is None:
-        return None
-    if named in ("quick_gelu", "gelu"):
-        return "quick_gelu" if named == "quick_gelu" else "gelu"
-    raise BadInput(f"no activation is called {named[:40]}: it is quick_gelu or gelu")
 
 
 def _checkpoint(trained: Path, step: str | None, run: Path | None) -> Path:
