@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu docs clean
+.PHONY: help setup java check test test-chaos test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -103,6 +103,14 @@ bench-train: setup ## Training on a CPU, beside open_clip's: make bench-train [D
 
 bench-gpu: setup ## Training on a GPU, beside open_clip or transformers; ARGS: see --help
 	$(BIN)/python -m benchmarks.gpu $(ARGS)
+
+bench-tokenizer: setup ## Merges learned and applied, beside tokenizers and open_clip: make bench-tokenizer DATA=folder
+	@test -n "$(DATA)" || { echo "make bench-tokenizer needs a folder of captions: make bench-tokenizer DATA=path" >&2; exit 2; }
+	$(BIN)/python -m tests.interop.environments
+	$(BIN)/python -m benchmarks.tokenizer $(DATA)
+
+bench-probe: setup ## The linear probe, beside scikit-learn
+	$(BIN)/python -m benchmarks.probe
 
 docs: setup ## Write docs/settings.md from the settings
 	$(BIN)/python -m jobs.reference

@@ -112,6 +112,7 @@ def measured(case: Case, data: Path | None, peer: Peer | None) -> list[Figure]:
             contenders["no saving"] = partial(_spent, ours, padded, **_NONE)
         seconds = alternate(contenders, rounds=case.rounds, measure=seconds_told)
     rate = {name: case.pairs / spent for name, spent in seconds.items()}
+    print(case, *(f"{name}: {found:,.2f}" for name, found in rate.items()), sep="\n  ", flush=True)
     what, unit = f"{case.model}, {case.pairs} pairs, {case.precision}", "pairs/CPU-s"
     if peer is None:
         figures = [Figure(what, rate["ours"], unit)]

@@ -11,6 +11,7 @@ from pathlib import Path
 from jobs import load
 from jobs.evaluate import overlapping, write
 from jobs.lock import alone
+from jobs.options import activation_of
 from jobs.progress import Progress
 from jobs.scores_page import shown
 from jobs.train import VOCABULARY
@@ -47,7 +48,7 @@ def main(
     if (out / "run.toml").exists():
         raise BadInput(f"--out {out} is a run directory: name another, or evaluate it with --run")
     audited = _audited(audit)
-    model, found = weights.load_model(path, activation=activation)
+    model, found = weights.load_model(path, activation=activation_of(activation))
     cutter = _tokenizer(path, vocabulary, found)
     device = device_of(settings.evaluate.device)
     side = architecture(found.model).resolution

@@ -5,6 +5,7 @@ Needs no Java and no Spark.
 
 from pathlib import Path
 
+from jobs.options import activation_of
 from jobs.progress import Progress
 from jobs.run import Run
 from jobs.train import VOCABULARY
@@ -37,7 +38,7 @@ def main(
     if path is None:
         raise BadInput("name what is exported: --run RUN, or --weights PATH --vocabulary PATH")
     with progress.note(f"reading {path}"):
-        found = weights.read(path, activation=activation)
+        found = weights.read(path, activation=activation_of(activation))
         merges = vocabulary or (trained or Path()) / VOCABULARY
         # OpenAI's file has more merges than its models use.
         cutter = tokenizer.load(merges, found.vocabulary - _SPECIALS_AND_BYTES)

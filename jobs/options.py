@@ -1,9 +1,11 @@
 """Options: those that several commands share."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from pipeline.errors import BadInput
 
 RunDir = Annotated[Path, typer.Option("--run", help="The run directory.")]
 Config = Annotated[
@@ -16,3 +18,12 @@ Update = Annotated[
     bool, typer.Option("--update", help="Take changed settings into an existing run.")
 ]
 Again = Annotated[bool, typer.Option("--again", help="Make it once more though up to date.")]
+
+
+def activation_of(named: str | None) -> Literal["quick_gelu", "gelu"] | None:
+    """What --activation names. Raises BadInput for another word."""
+    if named is None:
+        return None
+    if named in ("quick_gelu", "gelu"):
+        return "quick_gelu" if named == "quick_gelu" else "gelu"
+    raise BadInput(f"no activation is called {named[:40]}: it is quick_gelu or gelu")

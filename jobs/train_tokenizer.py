@@ -68,10 +68,9 @@ def _finish(run: Run, folder: Path, found: Tokenizer, ledger: Ledger) -> None:
     asked = run.settings.train.merges
     ledger.notes |= {"merges": len(found.merges), "tokens": found.vocabulary}
     if len(found.merges) < asked:
-        why = (
-            f"only {len(found.merges):,} of {asked:,} merges: no further pair of neighbours occurs "
-            "twice in the captions, or the file that was given has no more"
-        )
+        is_given = run.settings.train.vocabulary is not None
+        cause = "the file has no more" if is_given else "no further pair of letters occurs twice"
+        why = f"only {len(found.merges):,} of {asked:,} merges: {cause}"
         ledger.notes["short"] = why
         run.progress.say(f"train-tokenizer: {why}")
     ledger.content = found.digest

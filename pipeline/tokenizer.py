@@ -225,7 +225,7 @@ class Tokenizer:
         packed = io.BytesIO()
         with gzip.GzipFile("", "wb", fileobj=packed, mtime=0) as stream:
             # open_clip would take a line break at the end for one merge more.
-            stream.write(f"{_HEADER}\n{_lines(self.merges)}".rstrip("\n").encode())
+            stream.write(f"{_HEADER}\n{_lines(self.merges)}".removesuffix("\n").encode())
         staged = path.with_name(f".{path.name}")
         staged.write_bytes(packed.getvalue())
         staged.replace(path)

@@ -73,8 +73,8 @@ class Regression:
         if start is None:
             w[-1] = self._prior()
         else:
-            weight = start.weight_DK
-            w[-1] = start.bias_K + self._mean_D @ weight
+            weight = start.weight_DK.to(x_NR)
+            w[-1] = start.bias_K.to(x_NR) + self._mean_D @ weight
             w[:-1] = weight if self._basis_DR is None else self._basis_DR.T @ weight
         z_NK = self._products(w)
         value, residual_NK = self._value(z_NK, w, penalty)

@@ -27,7 +27,7 @@ _DECADES = 6
 """The search for C begins at 1e-6, 1e-4, ... 1e6."""
 _HELD_OUT = 5
 """One image in this many of every class chooses C."""
-_ROUGH, _FINE = 1e-6, 1e-9
+_ROUGH, _FINE = 1e-5, 1e-9
 """Of the objective: what a step promises less than while C is searched, and in the last fit."""
 
 
@@ -37,11 +37,13 @@ class How:
 
     device: torch.device
     dtype: torch.dtype | None = None
-    """float64 when not given, and float32 on a GPU: few GPUs are fast in float64."""
+    """Of the last fit: float64 when not given, and float32 on a GPU, as few are fast in float64.
+    The search is in float32: it only has to tell strengths apart."""
 
-    def sent(self, array: Any) -> torch.Tensor:
-        own = torch.float32 if self.device.type == "cuda" else torch.float64
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.dtype or own)
+    def sent(self, array: Any, *, rough: bool = False) -> torch.Tensor:
+        fine = torch.float32 if self.device.type == "cuda" else torch.float64
+        kind = torch.float32 if rough else self.dtype or fine
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, kind)
 
 
 @dataclass(frozen=True)
@@ -178,15 +180,18 @@ class _Data:
         """The classes that images of these rows are of."""
         return np.flatnonzero(self.targets_NK[rows].any(0))
 
-    def regression(self, rows: Bools) -> Regression:
-        features, targets = self.how.sent(self.features_ND[rows]), self.targets_NK[rows]
+    def regression(self, rows: Bools, *, rough: bool = False) -> Regression:
+        features, targets = (
+            self.how.sent(self.features_ND[rows], rough=rough),
+            self.targets_NK[rows],
+        )
         if not self.has_many_labels:
             targets = targets[:, self.present(rows)]
         # Two classes have one row of weights, as in scikit-learn: two rows would share the penalty.
         if not self.has_many_labels and targets.shape[1] == 2:
-            return Regression(features, self.how.sent(targets[:, 1:]), "sigmoid")
+            return Regression(features, torch.from_numpy(targets[:, 1:]), "sigmoid")
         loss: Loss = "sigmoid" if self.has_many_labels else "softmax"
-        return Regression(features, self.how.sent(targets), loss)
+        return Regression(features, torch.from_numpy(targets), loss)
 
     def logits(self, found: Fitted, rows: Bools, features_ND: Features) -> Floats:
         """Of every class; of one that no image was fitted on, the least."""
@@ -205,7 +210,7 @@ def _chosen(
     data: _Data, truth: Any, is_held_out: Bools, test_ND: Features, halvings: int, measure: Measure
 ) -> Scores:
     fits: dict[float, Fitted] = {}
-    searched = data.regression(~is_held_out)
+    searched = data.regression(~is_held_out, rough=True)
 
     def score(strength: float) -> float:
         near = min(fits, key=lambda other: (abs(np.log(other / strength)), other), default=None)
@@ -216,7 +221,9 @@ def _chosen(
 
     strength, best = search(score, halvings)
     everything = np.ones(len(is_held_out), dtype=bool)
-    final = data.regression(everything).fit(strength, None, _FINE)
+    has_same_classes = np.array_equal(data.present(everything), data.present(~is_held_out))
+    start = fits[strength] if has_same_classes or data.has_many_labels else None
+    final = data.regression(everything).fit(strength, start, _FINE)
     logits = data.logits(final, everything, test_ND)
     return Scores(logits, strength, best, final.has_converged)
 

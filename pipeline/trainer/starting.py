@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,6 @@ from pipeline.trainer.model import CLIP, build, compile_blocks
 from pipeline.trainer.optimizer import optimizer_of, statistics
 from pipeline.trainer.parallel import Ranks
 from pipeline.trainer.sharding import fill, spread
-from pipeline.trainer.transformer import Activation
 
 
 class Begun(NamedTuple):
@@ -53,7 +52,7 @@ def begun(
     given = settings.weights if path is None else None
     if given is not None:
         found = ranks.first(lambda: weights.read(given).activation)
-        state = replace(state, activation=cast(Activation, found))
+        state = replace(state, activation=found)
     model = build(
         settings.model,
         state.vocabulary,

@@ -11,8 +11,8 @@ from jobs.__main__ import app
 from jobs.run import Run
 from pipeline.errors import BadInput, MissingTable
 from pipeline.tokenizer import Tokenizer
-from pipeline.trainer import weights
-from tests.pipeline.weight_files import VOCABULARY, model, write_script
+from pipeline.trainer import checkpoint, weights
+from tests.pipeline.weight_files import VOCABULARY, model, same, write_script
 
 _LETTERS = [(a, b) for a in "abcdefghij" for b in "abcdefghij"][: VOCABULARY - 514]
 _CONFIG = Path(__file__).parents[2] / "jobs" / "configs" / "tiny.toml"
@@ -63,3 +63,42 @@ def test_two_sources_of_weights_are_one_too_many(given: list[object], tmp_path: 
 def test_an_export_knows_nothing_of_spark() -> None:
     code = "import sys, jobs.export; sys.exit('pyspark' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def _checkpoint(root: Path, step: int, cutter: Tokenizer) -> Run:
+    run = Run.open(root, _CONFIG if not root.exists() else None, [])
+    folder = run.path("checkpoints")
+    folder.mkdir(parents=True, exist_ok=True)
+    cutter.save(folder / "vocabulary.txt.gz")
+    made = model(seed=step).state_dict()
+    state = checkpoint.State(
+        step, "tiny", VOCABULARY, cutter.digest, 640, "a", {}, 1.0, {}, activation="gelu"
+    )
+    checkpoint.save(folder, made, {}, {}, state, keep=9)
+    return run
+
+
+def test_a_checkpoint_of_a_run_is_exported_with_the_vocabulary_of_its_run(tmp_path: Path) -> None:
+    cutter, out = Tokenizer(_LETTERS), tmp_path / "out"
+    for step in (10, 20):
+        run = _checkpoint(tmp_path / "run", step, cutter)
+    for words, step in (([], 20), (["--checkpoint", "step_10"], 10)):
+        _export("--run", run.root, "--to", "open_clip", "--out", out, "--again", *words)
+        found = weights.read(out)
+        assert same(found.state, dict(model(seed=step).state_dict()))
+        assert found.activation == "gelu"
+        assert f"| steps | {step} |" in (out / "README.md").read_text()
+    other = Tokenizer([(b, a) for a, b in _LETTERS])
+    other.save(run.path("checkpoints") / "vocabulary.txt.gz")
+    with pytest.raises(BadInput, match="not the one that the weights were trained with"):
+        _export("--run", run.root, "--to", "open_clip", "--out", out, "--again")
+    assert same(weights.read(out).state, dict(model(seed=10).state_dict()))
+
+
+def test_a_damaged_checkpoint_is_not_exported(tmp_path: Path) -> None:
+    run = _checkpoint(tmp_path / "run", 10, Tokenizer(_LETTERS))
+    file = run.path("checkpoints") / "step_000000010" / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"?")
+    with pytest.raises(checkpoint.DamagedCheckpoint, match="changed since it was written"):
+        _export("--run", run.root, "--to", "hf", "--out", tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -136,6 +136,15 @@ def test_a_saved_tokenizer_is_read_back_and_equal_ones_make_equal_files(tokenize
     assert (tmp_path / "a.txt.gz").read_bytes() == (tmp_path / "b.txt.gz").read_bytes()
 
 
+@pytest.mark.parametrize("count", [0, 1, 60])
+def test_every_line_of_a_file_behind_its_first_is_a_merge(tmp_path, count):
+    made = Tokenizer(learn(count_words(CAPTIONS * 3), count) if count else [])
+    made.save(tmp_path / "a.txt.gz")
+    lines = gzip.decompress((tmp_path / "a.txt.gz").read_bytes()).decode().split("\n")
+    assert [tuple(line.split(" ")) for line in lines[1:]] == made.merges
+    assert load(tmp_path / "a.txt.gz").merges == made.merges
+
+
 def test_only_as_many_merges_are_read_as_are_asked_for(tokenizer, tmp_path):
     tokenizer.save(tmp_path / "a.txt.gz")
     assert load(tmp_path / "a.txt.gz", 3).merges == tokenizer.merges[:3]

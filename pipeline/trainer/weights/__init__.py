@@ -8,7 +8,6 @@ torch's.
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
 import torch
 from torch import Tensor
@@ -32,8 +31,7 @@ class Weights:
     """An architecture's name."""
     vocabulary: int
     context: int
-    activation: str
-    """quick_gelu or gelu."""
+    activation: Activation
     state: dict[str, Tensor]
     """In OpenAI's names, in float32."""
     tokenizer: str | None = None
@@ -42,14 +40,12 @@ class Weights:
     """Whose files they were."""
 
 
-def read(path: Path | str, *, activation: str | None = None) -> Weights:
+def read(path: Path | str, *, activation: Activation | None = None) -> Weights:
     """The weights at `path`. `activation` is for files that do not tell it.
 
     Raises BadInput for what is no CLIP of the table's sizes, or not whole.
     """
     path = Path(path)
-    if activation not in (None, "quick_gelu", "gelu"):
-        raise BadInput(f"no activation is called {activation}: it is quick_gelu or gelu")
     if path.is_file() and _is_in_folder(path):
         path = path.parent
     if not path.exists():
@@ -69,13 +65,12 @@ def read(path: Path | str, *, activation: str | None = None) -> Weights:
     )
 
 
-def load_model(path: Path | str, *, activation: str | None = None) -> tuple[CLIP, Weights]:
+def load_model(path: Path | str, *, activation: Activation | None = None) -> tuple[CLIP, Weights]:
     """The model with the weights at `path`, on the CPU."""
     weights = read(path, activation=activation)
     with torch.device("meta"):
         arch = architecture(weights.model)
-        function = cast(Activation, weights.activation)
-        model = CLIP(arch, weights.vocabulary, activation=function)
+        model = CLIP(arch, weights.vocabulary, activation=weights.activation)
     model.load_state_dict(weights.state, assign=True)
     return model, weights
 
@@ -96,7 +91,7 @@ def _of_checkpoint(path: Path) -> Weights:
     )
 
 
-def _of_open_clip(path: Path, asked: str | None, stack: ExitStack) -> Weights:
+def _of_open_clip(path: Path, asked: Activation | None, stack: ExitStack) -> Weights:
     tensors, is_script = open_clip.opened(path, stack)
     name = sizes.architecture_of(tensors.shapes, path)
     arch = architecture(name)
@@ -105,7 +100,7 @@ def _of_open_clip(path: Path, asked: str | None, stack: ExitStack) -> Weights:
             raise BadInput(
                 f"{path} is one of OpenAI's scripts, all of them trained with quick_gelu"
             )
-        activation = "quick_gelu"
+        activation: Activation = "quick_gelu"
     else:
         activation = open_clip.activation_of(path, arch, asked)
     state = _read(path, tensors, name)

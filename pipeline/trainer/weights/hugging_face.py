@@ -14,6 +14,7 @@ from torch import Tensor
 
 from pipeline.errors import BadInput
 from pipeline.trainer.architectures import Architecture
+from pipeline.trainer.transformer import Activation
 from pipeline.trainer.weights import preprocessing
 from pipeline.trainer.weights.archive import Archive
 from pipeline.trainer.weights.tensors import Tensors, of_safetensors, read_json
@@ -136,7 +137,7 @@ def opened(folder: Path, stack: ExitStack) -> Tensors:
     raise BadInput(f"{folder} holds neither {WEIGHTS} nor {INDEX} nor {PICKLED}")
 
 
-def activation_of(folder: Path, arch: Architecture, vocabulary: int) -> str:
+def activation_of(folder: Path, arch: Architecture, vocabulary: int) -> Activation:
     """The activation that the config names. Raises BadInput where it names another function than
     ours in what no shape tells."""
     path = folder / CONFIG
@@ -158,7 +159,7 @@ def activation_of(folder: Path, arch: Architecture, vocabulary: int) -> str:
     if len(acts) > 1 or not acts <= {"quick_gelu", "gelu"}:
         raise BadInput(f"{path} names the activations {', '.join(sorted(acts))[:80]}")
     preprocessing.check_theirs(folder / PREPROCESSOR)
-    return str(acts.pop())
+    return "quick_gelu" if acts == {"quick_gelu"} else "gelu"
 
 
 def _section(told: dict[str, Any], tower: str, path: Path) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.errors import BadInput
 from pipeline.trainer.architectures import Architecture
+from pipeline.trainer.transformer import Activation
 from pipeline.trainer.weights import preprocessing
 from pipeline.trainer.weights.archive import Archive
 from pipeline.trainer.weights.tensors import Tensors, of_safetensors, read_json
@@ -94,7 +95,7 @@ def file_in(folder: Path) -> Path:
     raise BadInput(f"{folder} holds no weights of open_clip: looked for {', '.join(FILES)}")
 
 
-def activation_of(path: Path, arch: Architecture, asked: str | None) -> str:
+def activation_of(path: Path, arch: Architecture, asked: Activation | None) -> Activation:
     """Of the weights at `path`: by the config beside them, by their name, or as asked for.
 
     Raises BadInput where nothing tells, and where the config is of another function than ours.
@@ -117,7 +118,7 @@ def activation_of(path: Path, arch: Architecture, asked: str | None) -> str:
     due = {"heads": arch.text_width // 64, "pool_type": "argmax"}
     _check(config, "text_cfg", model, due, _OF_TEXT)
     preprocessing.check_open_clip(config, told.get("preprocess_cfg", {}))
-    found = "quick_gelu" if model.get("quick_gelu", False) is True else "gelu"
+    found: Activation = "quick_gelu" if model.get("quick_gelu", False) is True else "gelu"
     if asked not in (None, found):
         raise BadInput(f"{config} says {found}, and {asked} is asked for: leave one of them out")
     return found
