@@ -26,12 +26,14 @@ from jobs import train
 from jobs.ledger import Ledger
 from jobs.lock import alone
 from jobs.run import MANIFEST, Run
+from pipeline import tokenizer
+from pipeline.schemas import TABLES
 from pipeline.settings import LoaderSettings, Settings, TrainSettings
 from pipeline.trainer.sinks import METRICS, lines_of
 from tests.pipeline.trainer_shards import pairs, write_shards
 
 _ROOT = Path(__file__).parents[2]
-_PAIRS, _BATCH = 48, 8
+_PAIRS, _BATCH, _MERGES = 48, 8, 40
 _WORKERS = (0, 1, 3, 2)
 _LIMIT_SECONDS = 300.0
 _PACE = ("pairs_per_second", "data_share", "seconds", "peak_memory_bytes", "mfu")
@@ -84,6 +86,11 @@ def undisturbed(root: Path, epochs: float) -> float:
         captions = pa.table({"caption": [caption for _, _, caption in drawn]})
         pq.write_table(captions, run.path("shards") / "000000.parquet")
         run.finish("shards", Ledger(_PAIRS, _PAIRS))
+    with run.stage("train-tokenizer", {}, {}):
+        counts = tokenizer.count_words(caption for _, _, caption in drawn)
+        merges = tokenizer.learn(counts, _MERGES)
+        tokenizer.Tokenizer(merges).save(run.begin("vocabulary") / tokenizer.VOCABULARY)
+        run.finish("vocabulary", Ledger(_PAIRS, _PAIRS))
     shutil.copytree(root / "drawn", root / "whole")
     started = _start(root / "whole", 2, epochs)
     assert _wait_for_step(root / "whole", started, 1), _log(root / "whole")
@@ -99,7 +106,6 @@ def _settings(workers: int, epochs: float) -> Settings:
             batch_size=_BATCH,
             epochs=epochs,
             warmup_steps=5,
-            merges=40,
             save_every_steps=4,
             log_every_steps=3,
             keep_checkpoints=2,
@@ -163,7 +169,7 @@ def _wait_for_step(run: Path, started: "subprocess.Popen[bytes]", step: int) -> 
 
 def _logged(run: Path) -> int:
     """The step of the last line that is logged."""
-    lines = lines_of(run / "11_checkpoints" / METRICS)
+    lines = lines_of(_checkpoints(run) / METRICS)
     return max((line["step"] for line in lines), default=0)
 
 
@@ -182,8 +188,12 @@ def _kill(process: "subprocess.Popen[bytes]", *, with_workers: bool) -> bool:
     return process.wait() < 0
 
 
+def _checkpoints(run: Path) -> Path:
+    return run / TABLES["checkpoints"].folder
+
+
 def _steps(run: Path) -> list[int]:
-    return [int(path.name[5:]) for path in (run / "11_checkpoints").glob("step_*")]
+    return [int(path.name[5:]) for path in _checkpoints(run).glob("step_*")]
 
 
 def _differences(whole: Path, mine: Path) -> list[str]:
@@ -198,7 +208,7 @@ def _differences(whole: Path, mine: Path) -> list[str]:
 
 def _told(run: Path) -> dict[str, Any]:
     """What is in the checkpoints and in the log, but for the pace."""
-    folder = run / "11_checkpoints"
+    folder = _checkpoints(run)
     told: dict[str, Any] = {}
     for path in sorted(folder.glob("*step_*")):
         state = json.loads((path / "state.json").read_text())
