@@ -87,11 +87,13 @@ class TrainSettings(Closed):
     """Of the encoders; weights, sums of logits and the optimizer are fp32. `auto` is bf16 on a
     GPU and fp32 on a CPU."""
     compile: Literal["auto", "on", "off"] = "auto"
-    """torch.compile for each kind of block; `auto` is on for a GPU."""
+    """torch.compile for each kind of block; `auto` is on for a GPU. Blocks with
+    `sync_batch_norm` are not compiled."""
     gradient_checkpointing: bool = False
     """Keep only each block's input for the backward pass and compute the rest again."""
     text_groups: int = Field(default=8, gt=0)
-    """Groups of texts of like length, each cut behind its longest: padding is not computed."""
+    """Groups of texts of like length, each cut behind its longest: padding is not computed. There
+    are fewer of them where they would have less than 8 texts."""
     pool_last_block: bool = True
     """Compute only the position that is read in the last block of a transformer."""
     loss_tile: int = Field(default=4_096, gt=0)

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pipeline.errors import BadInput
 from pipeline.trainer.loss import TILE, contrastive
 from pipeline.trainer.parallel import ALONE, Ranks
-from pipeline.trainer.text_groups import groups_of
+from pipeline.trainer.text_groups import groups_of, on
 
 
 def check_batch_norm(model: nn.Module, rows: int, micro: int | None, *, is_allowed: bool) -> None:
@@ -64,7 +64,8 @@ def backward(
     rows = len(tokens_BL)
     micro = min(micro or rows, rows)
     parts = [slice(start, start + micro) for start in range(0, rows, micro)]
-    grouped = [groups_of(lengths_B[part], groups, context=tokens_BL.shape[1]) for part in parts]
+    context, device = tokens_BL.shape[1], tokens_BL.device
+    grouped = [on(groups_of(lengths_B[part], groups, context=context), device) for part in parts]
 
     def embedded(number: int) -> tuple[Tensor, Tensor, Tensor]:
         part = parts[number]

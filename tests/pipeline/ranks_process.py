@@ -15,7 +15,7 @@ import torch
 from pipeline.errors import WitError
 from pipeline.settings import LoaderSettings, TrainSettings
 from pipeline.tokenizer import Tokenizer
-from pipeline.trainer import architectures, loop, parallel
+from pipeline.trainer import architectures, loop, parallel, text_groups
 from pipeline.trainer.parallel import Ranks
 from pipeline.trainer.samples import Samples
 
@@ -74,6 +74,7 @@ def gone_on(source: Path, step: int, folder: Path, ranks: Ranks) -> None:
 def main(shards: Path, folder: Path) -> None:
     architectures.ARCHITECTURES["tiny"] = SMALL
     torch.set_num_threads(1)
+    text_groups.LEAST_ROWS = 1  # groups of few texts, too
     samples = Samples(shards, LoaderSettings(workers=0))
     found: dict[str, object] = {}
     with parallel.joined(SETTINGS) as ranks:

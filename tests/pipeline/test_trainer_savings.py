@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.trainer import text_groups
 from pipeline.trainer.architectures import Architecture
 from pipeline.trainer.model import CLIP
 from pipeline.trainer.text_groups import groups_of
@@ -20,6 +21,12 @@ LENGTHS = {
     "a single text": [5],
     "the least text there is": [2, 2, 77],
 }
+
+
+@pytest.fixture(autouse=True)
+def _small_groups(monkeypatch):
+    """Groups of any size, in batches that a test can afford."""
+    monkeypatch.setattr(text_groups, "LEAST_ROWS", 1)
 
 
 def _texts(lengths, seed=0):
@@ -164,11 +171,19 @@ def test_savings_can_be_changed_on_a_model_that_is_there():
         assert not transformer.pool_last_block
 
 
+def test_a_group_of_few_texts_is_not_made(monkeypatch):
+    monkeypatch.undo()
+    lengths = np.arange(2, 26)
+    assert [len(group.rows) for group in groups_of(lengths, 8)] == [8, 8, 8]
+    assert [len(group.rows) for group in groups_of(lengths[:23], 8)] == [12, 11]
+    assert [len(group.rows) for group in groups_of(lengths[:3], 8)] == [3]
+
+
 def test_groups_hold_every_row_once_by_length_and_cut_no_text():
-    lengths = np.random.default_rng(3).integers(2, 78, 43)
+    lengths = np.random.default_rng(3).integers(2, 78, 67)
     groups = groups_of(lengths, 8)
-    assert sorted(torch.cat([group.rows for group in groups]).tolist()) == list(range(43))
-    assert [len(group.rows) for group in groups] == [6, 6, 6, 5, 5, 5, 5, 5]
+    assert sorted(torch.cat([group.rows for group in groups]).tolist()) == list(range(67))
+    assert [len(group.rows) for group in groups] == [9, 9, 9, 8, 8, 8, 8, 8]
     assert [group.length for group in groups] == sorted(group.length for group in groups)
     for group in groups:
         longest = lengths[group.rows.numpy()].max()
