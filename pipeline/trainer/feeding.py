@@ -6,7 +6,7 @@ In names of tensors: B batch, H height, W width, C channels, L tokens.
 import mmap
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import cache
 from typing import TYPE_CHECKING
@@ -61,8 +61,9 @@ def fed(batches: "Iterable[Batch]", device: torch.device) -> Iterator["Batch"]:
 
     def copied(batch: "Batch") -> tuple["Batch", torch.cuda.Event]:
         with torch.cuda.stream(stream):
-            image = batch.image_BHWC.to(device, non_blocking=True)
+            # Tokens are in no pinned memory: behind the images their copy would wait for theirs.
             tokens = batch.tokens_BL.to(device, non_blocking=True)
+            image = batch.image_BHWC.to(device, non_blocking=True)
         event = stream.record_event()
         copying.append((event, batch.image_BHWC))
         return replace(batch, image_BHWC=image, tokens_BL=tokens), event
@@ -95,7 +96,10 @@ def pinned(memory: mmap.mmap) -> Iterator[None]:
     whole = np.frombuffer(memory, np.uint8)
     code = int(runtime.cudaHostRegister(whole.ctypes.data, whole.nbytes, 0))
     if code:
-        # Copies then go through a buffer of CUDA's own: slower, and as right.
+        # Copies then go through a buffer of CUDA's own: slower, and as right. CUDA hands its last
+        # error to whoever asks next, who would take it for his own: that is to be nobody's step.
+        with suppress(RuntimeError):
+            torch.zeros(1, device="cuda")
         yield
         return
     try:

@@ -14,7 +14,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.errors import BadInput
 from pipeline.trainer.parallel import ALONE, Ranks
 
 TILE = 4096
@@ -30,7 +29,8 @@ def contrastive(
     ranks: Ranks | None = None,
     half: bool | None = None,
 ) -> Tensor:
-    """The symmetric cross entropy of CLIP, figure 3, over the pairs of all ranks.
+    """The symmetric cross entropy of CLIP, figure 3, over the pairs of all ranks, which must have
+    equally many: samples.Batches sees to it, and to ask here would be to wait for the GPU.
 
     `logit_scale` is the logarithm of the scale. The value is the same on every rank; gradients are
     those of a rank's own features, times the number of ranks, so that the mean over ranks, which
@@ -44,7 +44,6 @@ def contrastive(
     ranks = ranks or ALONE
     if image_BE.shape != text_BE.shape:
         raise ValueError(f"images {tuple(image_BE.shape)} and texts {tuple(text_BE.shape)}")
-    _check_rows(len(image_BE), image_BE.device, ranks)
     if half is None:
         half = image_BE.is_cuda and image_BE.dtype == torch.bfloat16
     with torch.autocast(image_BE.device.type, enabled=False):
@@ -62,18 +61,6 @@ def contrastive(
 
 def _full(tensor: Tensor) -> Tensor:
     return tensor if tensor.dtype == torch.float64 else tensor.float()
-
-
-def _check_rows(rows: int, device: torch.device, ranks: Ranks) -> None:
-    """Raise BadInput, on all ranks, where they do not have equally many rows."""
-    if ranks.count == 1:
-        return
-    told = ranks.gather(torch.tensor([rows], device=device)).tolist()
-    if len(set(told)) > 1:
-        raise BadInput(
-            f"the ranks have {', '.join(map(str, told))} pairs, but the loss needs equally many: "
-            "choose a train.batch_size that the number of GPUs divides"
-        )
 
 
 class _Contrastive(torch.autograd.Function):
