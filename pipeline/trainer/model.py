@@ -5,6 +5,8 @@ W width, L tokens, D width, E embedding.
 """
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -76,7 +78,6 @@ class CLIP(nn.Module):
         """BE, not normalised. L may be anything up to the context: the attention is causal."""
         if groups is None:
             return self._encode_text(tokens_BL)
-        # One copy to the device for all groups.
         order_B = torch.cat([group.rows for group in groups]).to(tokens_BL.device)
         parts = torch.split(tokens_BL[order_B], [len(group.rows) for group in groups])
         text_BE = torch.cat(
@@ -125,13 +126,20 @@ def build(
         )
 
 
-def compile_blocks(model: CLIP, backend: str = "inductor") -> None:
-    """Compile each kind of block once for every shape, and not the whole model: blocks of a kind
-    share their graphs, and what wraps a block (FSDP2's hooks, recomputing) stays outside."""
+def compile_blocks(
+    model: CLIP,
+    backend: str | Callable[..., Any] = "inductor",
+    kinds: tuple[type[nn.Module], ...] = (ResidualBlock, Bottleneck),
+) -> None:
+    """Compile each of these kinds of blocks once for every shape, and not the whole model: blocks
+    of a kind share their graphs, and what wraps one (FSDP2's hooks, recomputing) stays outside."""
     config = torch._dynamo.config
     config.recompile_limit = max(config.recompile_limit, _GRAPHS)
+    # Inside of DDP, dynamo cuts graphs where a bucket of gradients is full, so that they are sent
+    # meanwhile. Between blocks they are already; a block that is cut has more and slower kernels.
+    config.optimize_ddp = False
     for part in model.modules():
-        if isinstance(part, ResidualBlock | Bottleneck):
+        if isinstance(part, kinds):
             # Shapes are few and known: kernels for any shape would be slower.
             compiled = torch.compile(part.forward, fullgraph=True, dynamic=False, backend=backend)
-            part.forward = compiled  # type: ignore[method-assign]
+            part.forward = compiled

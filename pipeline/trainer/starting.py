@@ -17,7 +17,9 @@ from pipeline.trainer.micro_batches import check_batch_norm
 from pipeline.trainer.model import CLIP, build, compile_blocks
 from pipeline.trainer.optimizer import optimizer_of, statistics
 from pipeline.trainer.parallel import Ranks
+from pipeline.trainer.resnet import Bottleneck
 from pipeline.trainer.sharding import fill, spread
+from pipeline.trainer.transformer import ResidualBlock
 
 
 class Begun(NamedTuple):
@@ -69,7 +71,9 @@ def begun(
         ranks.first(lambda: _take(given, model, state))
     model = model.to(ranks.device).train()
     if _is_on(settings.compile == "on", settings.compile == "auto", ranks):
-        compile_blocks(model)
+        # Over several ranks BatchNorm's shapes depend on what they told: no graph holds that.
+        kinds = (ResidualBlock,) if settings.sync_batch_norm else (ResidualBlock, Bottleneck)
+        compile_blocks(model, kinds=kinds)
     half = _is_on(settings.precision == "bf16", settings.precision == "auto", ranks)
     spreaded = spread(model, settings, ranks, half=half)
     optimizer = optimizer_of(model, architecture(settings.model), settings.weight_decay)

@@ -7,8 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from torch._dynamo.utils import counters
+from torch.nn.parallel import DistributedDataParallel
 
+from pipeline.trainer import text_groups
 from pipeline.trainer.architectures import ARCHITECTURES, Architecture
 from pipeline.trainer.model import CLIP, compile_blocks
 from pipeline.trainer.text_groups import groups_of
@@ -28,6 +31,12 @@ def _forget():
     counters.clear()
     yield
     torch._dynamo.reset()
+
+
+@pytest.fixture(autouse=True)
+def _small_groups(monkeypatch):
+    """Groups of any size, in batches that a test can afford."""
+    monkeypatch.setattr(text_groups, "LEAST_ROWS", 1)
 
 
 def _model(arch):
@@ -90,6 +99,20 @@ def test_a_graph_serves_every_block_of_a_kind_and_there_are_few_kinds():
         model(images, tokens, groups_of(np.full(4, length), 2))
     # Ten lengths of text and one of images; a block in the middle and the last.
     assert counters["stats"]["unique_graphs"] == 11 * 2
+
+
+def test_a_block_inside_of_ddp_stays_one_graph(tmp_path):
+    dist.init_process_group("gloo", init_method=f"file://{tmp_path}/store", rank=0, world_size=1)
+    try:
+        # A block's gradients fill more than a bucket of 1 MiB, the least that DDP takes.
+        model = _model(Architecture(32, 32, (3,), 512, 16, 64, 3, 77))
+        graphs = []
+        compile_blocks(model, backend=lambda graph, _: graphs.append(graph) or graph)
+        images, tokens = _batch(VIT, [9] * 4)
+        DistributedDataParallel(model, bucket_cap_mb=1)(images, tokens)
+    finally:
+        dist.destroy_process_group()
+    assert len(graphs) == 2 * 2
 
 
 def test_every_shape_of_the_papers_models_stays_below_the_limit_of_graphs():
