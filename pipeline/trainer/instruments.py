@@ -80,12 +80,14 @@ class Instruments:
             earlier = file.kept[-1].get("seconds") if file.kept else 0.0
             self._seconds = earlier if isinstance(earlier, float) else 0.0
         self._began = time.perf_counter()
-        self._pairs, self._waited = 0, 0.0
+        self._pairs = 0
+        self.waited = 0.0
+        """Seconds for data since the line before; of several processes the loop tells the most."""
 
     def step(self, pairs: int, waited: float) -> None:
         """A step is done, of `pairs` of all processes; `waited` seconds before it for its data."""
         self._pairs += pairs
-        self._waited += waited
+        self.waited += waited
 
     def log(self, step: int, loss: float, lr: float, logit_scale: float, grad_norm: float) -> Line:
         """Write the line of `step`, of all steps since the line before."""
@@ -101,13 +103,13 @@ class Instruments:
             "grad_norm": grad_norm,
             "pairs_per_second": speed,
             "mfu": None if self._full_speed is None else speed / self._full_speed,
-            "data_share": min(1.0, self._waited / seconds),
+            "data_share": min(1.0, self.waited / seconds),
             "peak_memory_bytes": peak_memory(self._device),
             "seconds": self._seconds,
         }
         for sink in self._sinks:
             sink.write(line)
-        self._began, self._pairs, self._waited = now, 0, 0.0
+        self._began, self._pairs, self.waited = now, 0, 0.0
         return line
 
     def close(self) -> None:

@@ -186,6 +186,8 @@ def train(
                 meter.advance()
             instruments.step(settings.batch_size, waited)
             if is_logged:
+                # All ranks wait for the one whose data come last.
+                instruments.waited = max(ranks.all_of(instruments.waited))
                 scale = clip.logit_scale.exp().item()
                 line = instruments.log(step, loss, lr, scale, known[-1].grad_norm)
                 if ranks.is_first:
@@ -217,5 +219,5 @@ def _stop(folder: Path, told: Told, samples: Samples, ranks: Ranks) -> None:
     raise NotFinite(
         f"step {told.step}: the loss is {told.loss} and its gradient's norm {told.grad_norm}, "
         f"with the pairs {shown}, ... (all of them in {path}): lower train.learning_rate or raise "
-        "train.warmup_steps, and run `wit train` again"
+        "train.warmup_steps, and train from the beginning with `wit train --again`"
     )
