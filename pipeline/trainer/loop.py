@@ -121,7 +121,6 @@ def train(
 
     with ExitStack() as held:
         held.enter_context(told_plainly(settings, batches.rows, ranks))
-        rng.begin(settings.seed, ranks.rank)
         # ---- where an earlier process stopped ------------------------------------------------
         model, clip, optimizer, state, half = begun(
             folder, state, settings, batches.rows, ranks, tell

@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import sys
+import time
 from pathlib import Path
 
 import torch
@@ -17,6 +18,7 @@ from pipeline.settings import LoaderSettings, TrainSettings
 from pipeline.tokenizer import Tokenizer
 from pipeline.trainer import architectures, loop, parallel, text_groups
 from pipeline.trainer.parallel import Ranks
+from pipeline.trainer.reading import Reader
 from pipeline.trainer.samples import Samples
 
 SMALL = architectures.Architecture(16, 32, (2,), 64, 16, 64, 2, 32, learning_rate=1e-3)
@@ -63,6 +65,15 @@ def ended(folder: Path, samples: Samples, ranks: Ranks, meter: Meter, **changes:
     return "done"
 
 
+class Late(Samples):
+    """Samples that are long in coming, a batch of them at a time."""
+
+    @property
+    def reader(self) -> Reader:
+        time.sleep(0.5)
+        return super().reader
+
+
 def gone_on(source: Path, step: int, folder: Path, ranks: Ranks) -> None:
     """A copy of the checkpoint of `step`, to go on from."""
     if ranks.is_first:
@@ -100,6 +111,8 @@ def main(shards: Path, folder: Path) -> None:
             every = ranks.all_of(ended(infinite, samples, ranks, Meter(), parallel=kind))
             found[infinite.name] = every
         found["odd"] = ended(folder / "odd", samples, ranks, Meter(), batch_size=7)
+        late = Late(shards, LoaderSettings(workers=0)) if ranks.rank == 1 else samples
+        found["late"] = ended(folder / "late", late, ranks, Meter())
         resnet = {"model": "tiny-RN", "sync_batch_norm": True}
         found["sync"] = ended(folder / "sync", samples, ranks, Meter(), **resnet)
         if ranks.is_first:

@@ -165,6 +165,12 @@ def test_the_first_process_alone_writes_lines_of_metrics(folder):
     assert [json.loads(line)["step"] for line in lines] == [2, 4, 6, 8, 9]
 
 
+def test_all_wait_for_the_process_whose_data_come_last(folder, found):
+    assert found["late"] == "done"
+    told = (folder / "late" / "metrics.jsonl").read_text().splitlines()
+    assert all(json.loads(line)["data_share"] > 0.5 for line in told)
+
+
 def test_settings_that_need_other_processes_are_named(found):
     assert found["odd"].startswith("BadInput: train.batch_size: 7 rows cannot be shared evenly")
     assert found["sync"].startswith("BadInput: train.sync_batch_norm needs GPUs")
