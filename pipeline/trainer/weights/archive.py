@@ -250,7 +250,7 @@ class Archive:
 
     def _refused(self, why: str) -> BadInput:
         return BadInput(
-            f"{self._path} {shown(why)}: it was not loaded; fetch it again from its maker"
+            f"{self._path} {shown(why, 400)}: it was not loaded; fetch it again from its maker"
         )
 
 

@@ -137,6 +137,6 @@ def _check(
             continue
         if key not in known or value != known[key]:
             raise BadInput(
-                f"{config}: {section}.{shown(key[:60])} is {shown(str(value)[:60])}, with which it is no CLIP as the "
-                "paper has it"
+                f"{config}: {section}.{shown(key)} is {shown(value)}, with which it is no CLIP "
+                "as the paper has it"
             )

@@ -55,7 +55,7 @@ def _check(path: Path, told: dict[str, Any], due: dict[str, Any]) -> None:
         found = told.get(key, value)
         if not _is_like(found, value):
             raise BadInput(
-                f"{path}: {key} is {shown(str(found)[:60])} where CLIP has {value}: our images would not "
+                f"{path}: {key} is {shown(found)} where CLIP has {value}: our images would not "
                 "be what this model was trained on"
             )
 

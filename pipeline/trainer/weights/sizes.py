@@ -62,7 +62,7 @@ def compare(found: Shapes, due: Shapes, path: Path, model: str) -> None:
     if odd:
         name, why = odd[0]
         raise BadInput(
-            f"{path} does not hold the weights of {model}: `{shown(name[:80])}` {why}"
+            f"{path} does not hold the weights of {model}: `{shown(name)}` {why}"
             + (f", and {len(odd) - 1} more differ" if odd[1:] else "")
         )
 

@@ -16,9 +16,9 @@ from pipeline.errors import BadInput
 _MAX_JSON = 16 * 2**20
 
 
-def shown(text: str) -> str:
-    """Words of a file's, fit for a terminal: one line, no control characters."""
-    plain = " ".join(text.split())
+def shown(value: object, limit: int = 80) -> str:
+    """A file's own word, fit for a terminal: one short line, no control characters."""
+    plain = " ".join(str(value).split())[:limit]
     return "".join(letter if letter.isprintable() else "?" for letter in plain)
 
 
@@ -57,13 +57,11 @@ def of_safetensors(files: list[Path], stack: ExitStack) -> Tensors:
             opened = stack.enter_context(safe_open(file, "pt"))
             for name in opened.keys():  # noqa: SIM118 - it is no dictionary
                 if name in shapes:
-                    raise BadInput(f"{file}: `{shown(name[:80])}` lies in another file too")
+                    raise BadInput(f"{file}: `{shown(name)}` lies in another file too")
                 shapes[name] = tuple(opened.get_slice(name).get_shape())
                 where[name] = opened
         except (OSError, SafetensorError, ValueError) as error:
-            raise BadInput(
-                f"{file} cannot be read ({shown(str(error)[:200])}): fetch it again"
-            ) from None
+            raise BadInput(f"{file} cannot be read ({shown(error)}): fetch it again") from None
     return Tensors(shapes, lambda name: where[name].get_tensor(name))
 
 
