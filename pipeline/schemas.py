@@ -244,9 +244,7 @@ AUDIT = pa.schema(
 
 VOCABULARY = pa.schema(
     [
-        _field(
-            "word", pa.string(), "a word of a caption, as it is tokenized", nullable=False
-        ),
+        _field("word", pa.string(), "a word of a caption, as it is tokenized", nullable=False),
         _field("count", pa.int64(), "how often it occurs in all captions", nullable=False),
     ]
 )

@@ -106,7 +106,7 @@ class TrainSettings(Closed):
     """Merges to train: CLIP's vocabulary of 49,408."""
     vocabulary_words: int = Field(default=5_000_000, gt=0, le=50_000_000)
     """Distinct words that the merges are learned from, at most: the most frequent ones. Learning
-    takes some 200 bytes of the driver's memory for each."""
+    takes some 400 bytes of the driver's memory for each."""
     save_every_steps: int = Field(default=1_000, gt=0)
     keep_checkpoints: int = Field(default=3, gt=0)
     """The newest; older ones are removed as new ones are written."""
