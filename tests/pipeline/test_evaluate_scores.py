@@ -194,7 +194,7 @@ def test_captions_are_found_and_find_their_images(shapes):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_images_are_decoded_by_any_number_of_threads_into_the_same_scores(shapes, threads):
-    settings = EvaluateSettings(batch_size=3, probe_strengths=3, threads=threads)
+    settings = EvaluateSettings(batch_size=3, probe_halvings=1, threads=threads)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "tiny", Architecture(16, 32, (1,), 64, 16, 64, 1, 32))
         model = build("tiny", 514, seed=0).eval()
