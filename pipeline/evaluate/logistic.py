@@ -20,7 +20,7 @@ _MEMORY = 20
 """Steps that L-BFGS remembers."""
 _PER_WIDTH = 8
 """Rows for each column of features that their covariance is taken from, at most."""
-_TRIES = 25
+_TRIES = 12
 _REFRESH = 50
 """Steps after which the logits are computed anew, for what rounding has added up."""
 

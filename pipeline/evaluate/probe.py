@@ -27,7 +27,7 @@ _DECADES = 6
 """The search for C begins at 1e-6, 1e-4, ... 1e6."""
 _HELD_OUT = 5
 """One image in this many of every class chooses C."""
-_ROUGH, _FINE = 1e-5, 1e-9
+_ROUGH, _FINE = 1e-4, 1e-8
 """Of the objective: what a step promises less than while C is searched, and in the last fit."""
 
 
@@ -37,13 +37,13 @@ class How:
 
     device: torch.device
     dtype: torch.dtype | None = None
-    """Of the last fit: float64 when not given, and float32 on a GPU, as few are fast in float64.
-    The search is in float32: it only has to tell strengths apart."""
+    """float64 when not given, and float32 on a GPU, as few are fast in float64. With a C beyond
+    1e4 a loss may be so small that float32 ends early; the fit then says that it has not
+    converged."""
 
-    def sent(self, array: Any, *, rough: bool = False) -> torch.Tensor:
-        fine = torch.float32 if self.device.type == "cuda" else torch.float64
-        kind = torch.float32 if rough else self.dtype or fine
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, kind)
+    def sent(self, array: Any) -> torch.Tensor:
+        own = torch.float32 if self.device.type == "cuda" else torch.float64
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device, self.dtype or own)
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,9 @@ class _Data:
         """The classes that images of these rows are of."""
         return np.flatnonzero(self.targets_NK[rows].any(0))
 
-    def regression(self, rows: Bools, *, rough: bool = False) -> Regression:
+    def regression(self, rows: Bools) -> Regression:
         features, targets = (
-            self.how.sent(self.features_ND[rows], rough=rough),
+            self.how.sent(self.features_ND[rows]),
             self.targets_NK[rows],
         )
         if not self.has_many_labels:
@@ -210,7 +210,7 @@ def _chosen(
     data: _Data, truth: Any, is_held_out: Bools, test_ND: Features, halvings: int, measure: Measure
 ) -> Scores:
     fits: dict[float, Fitted] = {}
-    searched = data.regression(~is_held_out, rough=True)
+    searched = data.regression(~is_held_out)
 
     def score(strength: float) -> float:
         near = min(fits, key=lambda other: (abs(np.log(other / strength)), other), default=None)
