@@ -188,6 +188,10 @@ def _evaluate_sources(settings: Settings) -> list[str]:
     return [*_evalset_paths(settings), *labels, *captions, *baselines]
 
 
+def _evaluate_spared(settings: Settings) -> tuple[str, ...]:
+    return () if settings.train.shards is None else ("audit",)
+
+
 _IMAGES_OF_SETS = tuple(
     f"evalsets.{key}" for key in ("name", "path", "format", "split", "image_column")
 )
@@ -268,8 +272,9 @@ STAGES = (
         "jobs.evaluate",
         ("checkpoints", "audit"),
         ("scores",),
-        ("evaluate", "evalsets"),
+        ("evaluate", "evalsets", "audit.significance"),
         _evaluate_sources,
+        _evaluate_spared,
     ),
 )
 """Every stage, in order."""

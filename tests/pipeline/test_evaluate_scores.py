@@ -152,6 +152,7 @@ def test_images_of_several_classes_have_a_mean_average_precision(shapes):
         rows += [f"test/{colour}_thing/0.jpg,first"]
     table.write_text("\n".join(rows) + "\n")
     changes = {"labels": str(table), "metric": "map_11_point", "format": "folder"}
+    changes["train_split"] = None
     told = scored(shapes, {"test/red_thing/0.jpg"}, **changes).told
     assert told["classes"] == 5
     assert told["chance"] == pytest.approx(12 / 40)
@@ -159,7 +160,6 @@ def test_images_of_several_classes_have_a_mean_average_precision(shapes):
     assert list(zero_shot["all"]["measures"]) == ["map_11_point"]
     assert 0 < zero_shot["all"]["score"]["value"] <= 1
     assert zero_shot["all_minus_clean"] is not None
-    assert "one class" in told["linear_probe"]["skipped"]
     with pytest.raises(BadInput, match=r"has 2 classes, and accuracy needs one"):
         scored(shapes, **changes | {"metric": "accuracy"})
 
@@ -194,7 +194,7 @@ def test_captions_are_found_and_find_their_images(shapes):
 
 @pytest.mark.parametrize("threads", [1, 3])
 def test_images_are_decoded_by_any_number_of_threads_into_the_same_scores(shapes, threads):
-    settings = EvaluateSettings(batch_size=3, probe_strengths=3, threads=threads)
+    settings = EvaluateSettings(batch_size=3, probe_halvings=1, threads=threads)
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(ARCHITECTURES, "tiny", Architecture(16, 32, (1,), 64, 16, 64, 1, 32))
         model = build("tiny", 514, seed=0).eval()
