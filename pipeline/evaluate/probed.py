@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.errors import BadInput
 from pipeline.evaluate import labelled, metrics, probe
 from pipeline.evaluate.annotations import Targets
 from pipeline.evaluate.classes import Classes, classes_of
@@ -34,7 +33,6 @@ class Probed:
 def probed(
     evalset: EvalSet,
     encoder: Encoder,
-    classes: Classes,
     test: Encoded,
     told_N: list[Targets],
     overlaps_N: Bools | None,
@@ -55,7 +53,6 @@ def probed(
         for images, own in found[1:]:
             labelled.single(evalset, images, own)
     every = classes_of(evalset, {label for _, own in found for one in own for label in one})
-    _check_same(evalset, classes, every)
     if evalset.metric == "roc_auc" and len(every.names) != 2:
         return Probed({**told, "skipped": f"its splits have {len(every.names)} classes, not two"})
     splits = [_Taught(images.features_ND, _truth(evalset, own, every)) for images, own in found]
@@ -92,17 +89,6 @@ def _shared(splits: list[Encoded]) -> str | None:
             if both := len(set(one.names) & set(other.names)):
                 return f"{both} images are in two of its splits, and nothing would be held out"
     return None
-
-
-def _check_same(evalset: EvalSet, classes: Classes, every: Classes) -> None:
-    """Raises BadInput where labels mean other classes once those of all splits are known."""
-    for label, place in classes.place.items():
-        if classes.keys[place] != every.keys[every.place[label]]:
-            raise BadInput(
-                f"evalsets.{evalset.name}: label `{label}` means {classes.keys[place]} by those of "
-                f"split `{evalset.split}`, and {every.keys[every.place[label]]} by those of all: "
-                "give the classes in the settings, as a table of labels"
-            )
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def score(
         told["chance"] = float((targets_NK == 1).sum() / max(1, (targets_NK >= 0).sum()))
         told[ZERO_SHOT] = by_overlap(found, overlaps_N, evalset.metric)
         if encoder.settings.linear_probe and evalset.train_split is not None:
-            told[PROBE] = probed.probed(evalset, encoder, classes, test, told_N, overlaps_N).told
+            told[PROBE] = probed.probed(evalset, encoder, test, told_N, overlaps_N).told
         return Scored(told, len(test.names), test.undecodable, test.unlabelled)
     labels = labelled.single(evalset, test, told_N)
     truth_N = np.array([classes.place[label] for label in labels], np.int64)
@@ -114,7 +114,7 @@ def score(
     answered = [called[number] for number in found.predicted_N.tolist()]
     predictions = [Predicted(ZERO_SHOT, test.names, labels, answered, overlaps_N)]
     if encoder.settings.linear_probe and evalset.train_split is not None:
-        found_by_probe = probed.probed(evalset, encoder, classes, test, told_N, overlaps_N)
+        found_by_probe = probed.probed(evalset, encoder, test, told_N, overlaps_N)
         told[PROBE] = found_by_probe.told
         if found_by_probe.predicted is not None:
             said = found_by_probe.predicted
