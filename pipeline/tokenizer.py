@@ -70,12 +70,19 @@ _BYTE_OF = {symbol: byte for byte, symbol in _SYMBOL_OF.items()}
 # OpenAI's pattern, without its two special tokens: a caption that spells one is only text.
 _N = _numbers()
 _WORD = re.compile(rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\W_{_N}]+|[{_N}]|(?:(?![^\W_]|[{_N}])\S)+")
+_STRAIGHT = dict.fromkeys(map(ord, "\u02bc\u2018\u2019\u201a\u201b"), "'")
+_STRAIGHT |= dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f"), '"')
+"""Curly quotes, as ftfy makes them straight, which CLIP's captions went through: nearly all that it
+changes in real ones."""
 
 
 def words(text: str) -> list[str]:
     """The words of `text`, cleaned as CLIP cleans it (but for mojibake) and in lower case."""
     # Blanks are in no word, so that there is no need to make one of many.
-    return _WORD.findall(html.unescape(html.unescape(text)).lower())
+    text = html.unescape(html.unescape(text))
+    if not text.isascii():
+        text = text.translate(_STRAIGHT)
+    return _WORD.findall(text.lower())
 
 
 def count_words(captions: Iterable[str]) -> Counter[str]:

@@ -104,9 +104,9 @@ class TrainSettings(Closed):
     """A merges file in CLIP's layout (bpe_simple_vocab); trained from the corpus when not given."""
     merges: int = Field(default=48_894, gt=0)
     """Merges to train: CLIP's vocabulary of 49,408."""
-    vocabulary_words: int = Field(default=10_000_000, gt=0, le=50_000_000)
+    vocabulary_words: int = Field(default=5_000_000, gt=0, le=50_000_000)
     """Distinct words that the merges are learned from, at most: the most frequent ones. Learning
-    takes some 200 bytes of the driver's memory for each."""
+    takes some 400 bytes of the driver's memory for each."""
     save_every_steps: int = Field(default=1_000, gt=0)
     keep_checkpoints: int = Field(default=3, gt=0)
     """The newest; older ones are removed as new ones are written."""

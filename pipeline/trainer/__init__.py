@@ -20,6 +20,11 @@ loss         what is made small
 micro_batches  the gradient of a whole batch, a part of it in memory at a time
 objectives   what CLIP's loss was weighed against, for small comparisons
 parallel     the processes that train together
+sharding     a model spread over them, and its whole state
+optimizer    AdamW and its learning rate
+starting     the model and its optimizer, fresh or as they were left
+step         one step, and what it came to, seen without waiting for the device
+failures     memory that ends and ranks that are lost, in plain words
 loop         the training loop
 checkpoint   what is kept, so that a run can go on (tensor_files, rng; saving: meanwhile)
 instruments  what a run tells of itself (sinks: and where)

@@ -76,8 +76,9 @@ class CLIP(nn.Module):
         """BE, not normalised. L may be anything up to the context: the attention is causal."""
         if groups is None:
             return self._encode_text(tokens_BL)
-        # One copy to the device for all groups.
-        order_B = torch.cat([group.rows for group in groups]).to(tokens_BL.device)
+        # One copy to the device for all groups, which nobody waits for.
+        order_B = torch.cat([group.rows for group in groups])
+        order_B = order_B.to(tokens_BL.device, non_blocking=True)
         parts = torch.split(tokens_BL[order_B], [len(group.rows) for group in groups])
         text_BE = torch.cat(
             [

@@ -44,4 +44,4 @@ def statistics(model: nn.Module, optimizer: torch.optim.AdamW) -> dict[str, Tens
 
 def clip_gradients(gradients: list[Tensor], norm: Tensor, most: float) -> None:
     """Scale `gradients`, which are together `norm` long, down to `most`; never up."""
-    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0))
+    torch._foreach_mul_(gradients, (most / (norm + 1e-6)).clamp(max=1.0).float())

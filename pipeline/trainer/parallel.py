@@ -137,7 +137,15 @@ def alone(settings: TrainSettings) -> Ranks:
 
 
 def here(settings: TrainSettings) -> Ranks:
-    """This process among those that it has `joined`, or alone."""
+    """This process among those that it has `joined`, or alone.
+
+    Raises BadInput where others were started beside it, each of which would train by itself.
+    """
+    if not _joined and (_number("WORLD_SIZE") or 1) > 1:
+        raise BadInput(
+            "WORLD_SIZE says that several processes were started, and `wit train` is one: start "
+            "them by `torchrun --nproc-per-node N -m jobs.train RUN`, or unset WORLD_SIZE"
+        )
     return _joined[-1] if _joined else alone(settings)
 
 

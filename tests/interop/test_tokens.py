@@ -21,6 +21,8 @@ _OF_OPEN_CLIP = ("<start_of_text>", "<end_of_text>")
 """Its special tokens, which it reads in a text as if they were no text."""
 _CONTROLS = {chr(code) for code in range(0x1C, 0x20)}
 """Blanks to Python, and to CLIP; letters of a kind to the tokenizers package."""
+_CURLY = frozenset("\u02bc\u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f")
+"""Quotes that we and open_clip make straight."""
 
 
 def _told(strangers: Strangers, folder: Path, cutter: Tokenizer, texts: list[str]) -> Any:
@@ -40,11 +42,12 @@ def _is_plain(text: str) -> bool:
     """Whether transformers is told to read `text` as we do."""
     is_composed = unicodedata.normalize("NFC", text) == text
     is_spelled = html.unescape(html.unescape(text)) == text
+    is_straight = not _CURLY.intersection(text)
     has_special = any(special in text.lower() for special in ("<|startoftext|>", "<|endoftext|>"))
     # At the end of a word Python's small sigma is another letter, and theirs is not.
     is_usual = not _CONTROLS.intersection(text) and not any(s in text for s in ("'ſ", "Σ"))
     is_usual = is_usual and not has_special
-    return is_composed and is_spelled and is_usual and _is_known(text)
+    return is_composed and is_spelled and is_straight and is_usual and _is_known(text)
 
 
 def _check(told: Any, cutter: Tokenizer, texts: list[str]) -> tuple[int, int]:

@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs import evaluate, train
+from jobs import evaluate, train, train_tokenizer
 from jobs.ledger import Ledger
 from jobs.run import Run
 from pipeline import tars, tokenizer
@@ -58,6 +58,8 @@ def learned(
     run = Run(root, settings)
     _write_shards(run, told)
     _write_audit(run, evalset.name, overlaps)
+    with run.stage("train-tokenizer", {}, {}):
+        train_tokenizer.main(run)
     with run.stage("train", {}, {}):
         train.main(run)
     with run.stage("evaluate", {}, {}):

@@ -19,7 +19,7 @@ from pipeline.trainer.model import build
 _SETTINGS = """
 [evaluate]
 batch_size = 5
-probe_halvings = 1
+probe_halvings = 2
 
 [[evaluate.robustness]]
 reference = "things"

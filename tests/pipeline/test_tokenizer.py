@@ -30,6 +30,18 @@ def test_words_are_lower_case_and_unescaped_and_digits_stand_alone():
     assert words(text) == ["it", "'s", "a", "café", "&", "1", "0", "½", "ab", "_", "c", "…"]
 
 
+def test_curly_quotes_are_read_as_straight_ones():
+    assert words("it\u2019s \u201cone\u201d we&rsquo;ll") == [
+        "it",
+        "'s",
+        '"',
+        "one",
+        '"',
+        "we",
+        "'ll",
+    ]
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text())
 def test_every_word_survives_encoding_and_decoding(text):

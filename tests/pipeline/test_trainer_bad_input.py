@@ -17,7 +17,7 @@ from jobs.run import Run
 from pipeline.errors import BadInput
 from pipeline.settings import LoaderSettings, Settings, TrainSettings
 from pipeline.tokenizer import Tokenizer
-from pipeline.trainer import architectures, checkpoint, loop
+from pipeline.trainer import architectures, checkpoint, loop, parallel
 from pipeline.trainer.samples import Samples
 
 ROOT = Path(__file__).parents[2]
@@ -71,6 +71,12 @@ def test_settings_that_cannot_be_are_named(tmp_path, samples, changes, told):
     with pytest.raises(BadInput, match=told):
         trained(tmp_path, samples, **changes)
     assert checkpoint.latest(tmp_path) is None
+
+
+def test_processes_that_would_each_train_alone_are_refused(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(BadInput, match="torchrun --nproc-per-node"):
+        parallel.here(settings())
 
 
 def test_a_training_begins_with_the_weights_of_another(tmp_path, samples):

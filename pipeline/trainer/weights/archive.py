@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipeline.errors import BadInput
 from pipeline.pickles import DAMAGE, Machine, Name, Refused, of
-from pipeline.trainer.weights.tensors import Tensors
+from pipeline.trainer.weights.tensors import Tensors, shown
 
 _MAX_DIRECTORY = 4 * 2**20
 """Bytes of the zip's list of members, which is read as one; RN50x64 has a few hundred kB."""
@@ -220,6 +220,8 @@ class Archive:
 
     def _begin(self, name: str) -> int:
         member = self._member(name)
+        if member.header_offset < 0:
+            raise self._refused(f"says that its member {name}"[:200] + " begins before the file")
         self._file.seek(member.header_offset)
         head = self._file.read(30)
         is_one = len(head) == 30 and head.startswith(b"PK\3\4")
@@ -247,8 +249,9 @@ class Archive:
             raise self._refused(f"has a damaged data.pkl ({error})"[:300]) from None
 
     def _refused(self, why: str) -> BadInput:
-        plain = " ".join(why.split())
-        return BadInput(f"{self._path} {plain}: it was not loaded; fetch it again from its maker")
+        return BadInput(
+            f"{self._path} {shown(why, 400)}: it was not loaded; fetch it again from its maker"
+        )
 
 
 class _TooLong(Exception):

@@ -17,7 +17,7 @@ from pipeline.trainer.architectures import Architecture
 from pipeline.trainer.transformer import Activation
 from pipeline.trainer.weights import preprocessing
 from pipeline.trainer.weights.archive import Archive
-from pipeline.trainer.weights.tensors import Tensors, of_safetensors, read_json
+from pipeline.trainer.weights.tensors import Tensors, of_safetensors, read_json, shown
 
 CONFIG, WEIGHTS, PREPROCESSOR = "config.json", "model.safetensors", "preprocessor_config.json"
 INDEX, PICKLED = "model.safetensors.index.json", "pytorch_model.bin"
@@ -107,7 +107,7 @@ def shapes(tensors: Tensors, path: Path) -> dict[str, tuple[int, ...]]:
             begin = f"{towers[found[1]]}resblocks.{found[2]}."
             out[f"{begin}{parts[found[3]]}.{found[4]}"] = shape
         elif not re.fullmatch(r".*\.self_attn\.[qkv]_proj\.(weight|bias)", their):
-            raise BadInput(f"{path} holds no CLIPModel: `{their[:80]}` is none of its weights")
+            raise BadInput(f"{path} holds no CLIPModel: `{shown(their)}` is none of its weights")
     for their, shape in tensors.shapes.items():
         found = re.fullmatch(r"(.*layers\.\d+\.self_attn)\.q_proj\.(weight|bias)", their)
         if not found:
@@ -115,7 +115,7 @@ def shapes(tensors: Tensors, path: Path) -> dict[str, tuple[int, ...]]:
         same = {tensors.shapes.get(f"{found[1]}.{part}_proj.{found[2]}") for part in "qkv"}
         block = layer.fullmatch(their)
         if len(same) > 1 or not shape or block is None or block[1] not in towers:
-            raise BadInput(f"{path} holds no CLIPModel: `{their[:80]}` has no equal neighbours")
+            raise BadInput(f"{path} holds no CLIPModel: `{shown(their)}` has no equal neighbours")
         name = f"{towers[block[1]]}resblocks.{block[2]}.attn.in_proj_{found[2]}"
         out[name] = (3 * shape[0], *shape[1:])
     return out
@@ -143,7 +143,7 @@ def activation_of(folder: Path, arch: Architecture, vocabulary: int) -> Activati
     path = folder / CONFIG
     told = read_json(path)
     if told.get("model_type") != "clip":
-        raise BadInput(f"{path} is of a model of type {str(told.get('model_type'))[:40]}, not clip")
+        raise BadInput(f"{path} is of a model of type {shown(told.get('model_type'))}, not clip")
     text, vision = (_section(told, tower, path) for tower in ("text", "vision"))
     due = {"num_attention_heads": arch.text_width // 64, "layer_norm_eps": 1e-5}
     _check(path, "text", text, due)
@@ -152,12 +152,12 @@ def activation_of(folder: Path, arch: Architecture, vocabulary: int) -> Activati
     # 2 stands for the highest token, by an early mistake that transformers keeps to.
     if end not in (2, vocabulary - 1):
         raise BadInput(
-            f"{path} reads a text off token {str(end)[:40]}: in CLIP's vocabularies it is the "
+            f"{path} reads a text off token {shown(end)}: in CLIP's vocabularies it is the "
             f"last, {vocabulary - 1}"
         )
     acts = {text["hidden_act"], vision["hidden_act"]}
     if len(acts) > 1 or not acts <= {"quick_gelu", "gelu"}:
-        raise BadInput(f"{path} names the activations {', '.join(sorted(acts))[:80]}")
+        raise BadInput(f"{path} names the activations {shown(', '.join(sorted(acts))[:80])}")
     preprocessing.check_theirs(folder / PREPROCESSOR)
     return "quick_gelu" if acts == {"quick_gelu"} else "gelu"
 
@@ -178,6 +178,5 @@ def _check(path: Path, tower: str, found: dict[str, Any], due: dict[str, Any]) -
     for key, value in due.items():
         if found[key] != value:
             raise BadInput(
-                f"{path}: {tower}_config.{key} is {str(found[key])[:40]} where our model has "
-                f"{value}"
+                f"{path}: {tower}_config.{key} is {shown(found[key])} where our model has {value}"
             )

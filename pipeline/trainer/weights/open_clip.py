@@ -14,7 +14,7 @@ from pipeline.trainer.architectures import Architecture
 from pipeline.trainer.transformer import Activation
 from pipeline.trainer.weights import preprocessing
 from pipeline.trainer.weights.archive import Archive
-from pipeline.trainer.weights.tensors import Tensors, of_safetensors, read_json
+from pipeline.trainer.weights.tensors import Tensors, of_safetensors, read_json, shown
 
 CONFIG = "open_clip_config.json"
 FILES = (
@@ -137,6 +137,6 @@ def _check(
             continue
         if key not in known or value != known[key]:
             raise BadInput(
-                f"{config}: {section}.{key} is {str(value)[:60]}, with which it is no CLIP as the "
-                "paper has it"
+                f"{config}: {section}.{shown(key)} is {shown(value)}, with which it is no CLIP "
+                "as the paper has it"
             )

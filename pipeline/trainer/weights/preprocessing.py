@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadInput
-from pipeline.trainer.weights.tensors import read_json
+from pipeline.trainer.weights.tensors import read_json, shown
 
 MEAN = [0.48145466, 0.4578275, 0.40821073]
 STD = [0.26862954, 0.26130258, 0.27577711]
@@ -55,7 +55,7 @@ def _check(path: Path, told: dict[str, Any], due: dict[str, Any]) -> None:
         found = told.get(key, value)
         if not _is_like(found, value):
             raise BadInput(
-                f"{path}: {key} is {str(found)[:60]} where CLIP has {value}: our images would not "
+                f"{path}: {key} is {shown(found)} where CLIP has {value}: our images would not "
                 "be what this model was trained on"
             )
 

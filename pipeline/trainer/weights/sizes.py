@@ -10,6 +10,7 @@ import torch
 from pipeline.errors import BadInput
 from pipeline.trainer.architectures import ARCHITECTURES, Architecture
 from pipeline.trainer.model import CLIP
+from pipeline.trainer.weights.tensors import shown
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -61,7 +62,7 @@ def compare(found: Shapes, due: Shapes, path: Path, model: str) -> None:
     if odd:
         name, why = odd[0]
         raise BadInput(
-            f"{path} does not hold the weights of {model}: `{name[:80]}` {why}"
+            f"{path} does not hold the weights of {model}: `{shown(name)}` {why}"
             + (f", and {len(odd) - 1} more differ" if odd[1:] else "")
         )
 

@@ -16,6 +16,12 @@ from pipeline.errors import BadInput
 _MAX_JSON = 16 * 2**20
 
 
+def shown(value: object, limit: int = 80) -> str:
+    """A file's own word, fit for a terminal: one short line, no control characters."""
+    plain = " ".join(str(value).split())[:limit]
+    return "".join(letter if letter.isprintable() else "?" for letter in plain)
+
+
 @dataclass(frozen=True)
 class Tensors:
     """What lies in a file, or in several."""
@@ -37,7 +43,7 @@ class Tensors:
                 # To copy is to let go of what was read beside it.
                 value = value.to(torch.float32, copy=True).contiguous()
                 if not bool(torch.isfinite(value).all()):
-                    raise BadInput(f"{path}: `{name}` holds numbers that are not finite")
+                    raise BadInput(f"{path}: `{shown(name)}` holds numbers that are not finite")
             out[name] = value.contiguous()
         return out
 
@@ -51,11 +57,11 @@ def of_safetensors(files: list[Path], stack: ExitStack) -> Tensors:
             opened = stack.enter_context(safe_open(file, "pt"))
             for name in opened.keys():  # noqa: SIM118 - it is no dictionary
                 if name in shapes:
-                    raise BadInput(f"{file}: `{name}` lies in another file too")
+                    raise BadInput(f"{file}: `{shown(name)}` lies in another file too")
                 shapes[name] = tuple(opened.get_slice(name).get_shape())
                 where[name] = opened
         except (OSError, SafetensorError, ValueError) as error:
-            raise BadInput(f"{file} cannot be read ({error}): fetch it again") from None
+            raise BadInput(f"{file} cannot be read ({shown(error)}): fetch it again") from None
     return Tensors(shapes, lambda name: where[name].get_tensor(name))
 
 
