@@ -188,10 +188,6 @@ def _evaluate_sources(settings: Settings) -> list[str]:
     return [*_evalset_paths(settings), *labels, *captions, *baselines]
 
 
-def _evaluate_spared(settings: Settings) -> tuple[str, ...]:
-    return () if settings.train.shards is None else ("audit",)
-
-
 _IMAGES_OF_SETS = tuple(
     f"evalsets.{key}" for key in ("name", "path", "format", "split", "image_column")
 )
@@ -274,7 +270,7 @@ STAGES = (
         ("scores",),
         ("evaluate", "evalsets", "audit.significance"),
         _evaluate_sources,
-        _evaluate_spared,
+        lambda settings: () if settings.train.shards is None else ("audit",),
     ),
 )
 """Every stage, in order."""
