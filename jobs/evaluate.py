@@ -38,12 +38,13 @@ def main(run: Run) -> None:
     device = device_of(settings.device)
     side = architecture(state.model).resolution
     encoder = Encoder(model.to(device).eval(), side, device, settings)
-    audited = run.files("audit")
+    # The run's audit is of the run's own corpus.
+    audited = None if run.settings.train.shards else run.files("audit")
     scores = score_all(
         run.settings.evalsets,
         encoder,
         cutter,
-        lambda name: overlapping(audited, name),
+        lambda name: None if audited is None else overlapping(audited, name),
         run.settings.audit.significance,
         run.progress.note,
     )

@@ -5,8 +5,11 @@ reads   weights of OpenAI, open_clip, Hugging Face or a checkpoint; its vocabula
 writes  scores.json, predictions.parquet, report.html
 """
 
+import json
 import tomllib
 from pathlib import Path
+
+import pyarrow.parquet as pq
 
 from jobs import load
 from jobs.evaluate import overlapping, write
@@ -48,6 +51,7 @@ def main(
     if (out / "run.toml").exists():
         raise BadInput(f"--out {out} is a run directory: name another, or evaluate it with --run")
     audited = _audited(audit)
+    looked_for = _looked_for(audited)
     model, found = weights.load_model(path, activation=activation_of(activation))
     cutter = _tokenizer(path, vocabulary, found)
     device = device_of(settings.evaluate.device)
@@ -62,7 +66,7 @@ def main(
             settings.evalsets,
             encoder,
             cutter,
-            lambda name: overlapping(audited, name) if audited else set(),
+            lambda name: overlapping(audited, name) if name in looked_for else None,
             settings.audit.significance,
             progress.note,
         )
@@ -88,6 +92,21 @@ def _audited(audit: Path | None) -> list[Path]:
             "`wit audit --corpus ... --out FOLDER` wrote, or 10_audit of a run"
         )
     return named
+
+
+def _looked_for(audited: list[Path]) -> set[str]:
+    """The evaluation sets that the audit was of: of others it says nothing."""
+    found: set[str] = set()
+    for file in audited:
+        found.update(pq.read_table(file, columns=["source"])["source"].unique().to_pylist())
+        summary = file.with_name("summary.json")
+        if summary.is_file():
+            try:
+                told = json.loads(summary.read_text(encoding="utf-8"))
+                found.update(one["evalset"] for one in told["sets"])
+            except (ValueError, KeyError, TypeError):
+                raise BadInput(f"{summary} is no summary of `wit audit`: make it again") from None
+    return found
 
 
 def _tokenizer(path: Path, vocabulary: Path | None, found: Weights) -> tokenizer.Tokenizer:

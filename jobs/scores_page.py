@@ -35,6 +35,10 @@ def shown(told: dict[str, Any]) -> dict[str, Any]:
                 notes.append(f"{name}: {found['note']}.")
         if "retrieval" in evalset:
             lines += _retrieved(name, evalset)
+            if evalset["retrieval"]["note"]:
+                notes.append(f"{name}: {evalset['retrieval']['note']}.")
+        if lost := evalset["overlaps_of_no_image"]:
+            notes.append(f"{name}: {lost:,} overlaps of the audit are of no image that was scored.")
     return {
         "model": told["model"],
         "checkpoint": told["checkpoint"],
@@ -47,22 +51,17 @@ def shown(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(name: str, evalset: dict[str, Any], label: str, found: dict[str, Any]) -> dict[str, Any]:
-    score = found["all"]["score"]
-    metric = _METRICS[evalset["metric"]]
-    if score is None:  # a probe tells its answers, and not how sure it was of them
-        score, metric = found["all"]["measures"]["accuracy"], "accuracy"
-    key = next(key for key, of in found["all"]["measures"].items() if of == score)
     return {
         "evalset": name,
         "way": label,
-        "metric": metric,
+        "metric": _METRICS[evalset["metric"]],
         "images": found["all"]["images"],
         "overlapping": found["overlap"]["images"],
         "chance": evalset["chance"],
         "majority": evalset.get("majority"),
-        "score": score,
-        "clean": found["clean"]["measures"][key],
-        "overlap": found["overlap"]["measures"][key],
+        "score": found["all"]["score"],
+        "clean": found["clean"]["score"],
+        "overlap": found["overlap"]["score"],
         "all_minus_clean": found["all_minus_clean"],
         "low": found["all_minus_clean_low"],
         "high": found["all_minus_clean_high"],

@@ -268,8 +268,9 @@ STAGES = (
         "jobs.evaluate",
         ("checkpoints", "audit"),
         ("scores",),
-        ("evaluate", "evalsets"),
+        ("evaluate", "evalsets", "audit.significance"),
         _evaluate_sources,
+        lambda settings: () if settings.train.shards is None else ("audit",),
     ),
 )
 """Every stage, in order."""

@@ -35,6 +35,8 @@ _LONGEST = 2048
 """Letters that a merge may add to the text of all tokens: a word has at most 1,024 bytes."""
 _SPARE = 4
 """Merges whose pairs there is room for beyond those that there are."""
+_MOST = 2.0**62
+"""Pairs of letters, in all words together: sums of them are 64 bits."""
 _DONE, _FULL = 0, 1
 
 
@@ -47,6 +49,10 @@ def learn(
     is spelled `symbols[b]`, and `symbols[256 + b]` where it ends a word. Of pairs with equal counts
     the one whose text sorts first is joined. Ends early when no pair occurs twice.
     """
+    if len(counts) and counts.min() < 0:
+        raise ValueError(f"a word that occurs {counts.min()} times")
+    if counts.astype(np.float64) @ np.diff(bounds) >= _MOST:
+        raise ValueError("words that occur so often that the sums of their pairs have no room")
     state = _begun(letters, bounds, counts, symbols, merges)
     made: Any = np.empty((merges, 2), np.int32)
     _count_pairs(state)

@@ -39,6 +39,7 @@ def room_in(folder: Path, next_step: str) -> Iterator[None]:
 def folder(place: Path) -> Iterator[Path]:
     """A folder beside `place` to write files into, which is moved there in the end; what lay there
     goes only then. An exception leaves everything as it was."""
+    place = place.resolve()  # `.` has no name, and a link is no folder to replace
     place.parent.mkdir(parents=True, exist_ok=True)
     new, old = (place.with_name(f".{place.name}.{uuid4().hex}") for _ in range(2))
     new.mkdir()

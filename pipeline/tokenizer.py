@@ -250,19 +250,22 @@ def load(path: Path, merges: int | None = None) -> Tokenizer:
     try:
         with gzip.open(path, "rb") as stream:
             content = stream.read(_MAX_FILE_BYTES + 1)
-        lines = content.decode("utf-8").split("\n")[1:]
+        # Others end lines in their own way, and files with empty ones.
+        head, *lines = content.decode("utf-8").replace("\r\n", "\n").rstrip("\n").split("\n")
     except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise BadInput(f"{path} is not a gzipped merges file: {error}") from None
     if len(content) > _MAX_FILE_BYTES:
         raise BadInput(f"{path} unpacks to more than {_MAX_FILE_BYTES:,} bytes: no merges file")
     known = {s + end for s in _SYMBOLS for end in ("", _END_OF_WORD)}
-    learned: list[Pair] = []
+    if not head or known.issuperset(head.split(" ")):
+        raise BadInput(f"{path}, line 1: not a merges file's first line, which holds no merge")
+    learned: dict[Pair, None] = {}
     for number, line in enumerate(lines[:merges], start=2):
-        if not line and number == len(lines) + 1:
-            break
         left, _, right = line.partition(" ")
         if left not in known or right not in known:
             raise BadInput(f"{path}, line {number}: not two tokens known by then: `{line[:60]}`")
-        learned.append((left, right))
+        if (left, right) in learned:
+            raise BadInput(f"{path}, line {number}: a merge that was there before: `{line[:60]}`")
+        learned[left, right] = None
         known.add(left + right)
-    return Tokenizer(learned)
+    return Tokenizer(list(learned))

@@ -37,7 +37,8 @@ def chosen(there: Iterable[str | None], asked: str | None) -> set[str | None]:
 
 def asked_for(evalset: EvalSet) -> set[str]:
     """The splits that the settings name."""
-    return {one_name(split) for split in (evalset.split, evalset.train_split) if split}
+    named = (evalset.split, evalset.train_split, evalset.validation_split)
+    return {one_name(split) for split in named if split}
 
 
 def has_split_folders(paths: Iterable[tuple[str, ...]], asked: set[str]) -> bool:

@@ -62,11 +62,12 @@ class ByImage(Generic[_Told]):
         return len(self._told) - len(self._taken)
 
 
-def targets(evalset: EvalSet, where: str) -> ByImage[Targets]:
-    """The classes of images from a table or VOC's folder. Raises BadInput where there are none."""
+def targets(evalset: EvalSet, where: str, split: str) -> ByImage[Targets]:
+    """The classes of images from a table or VOC's folder, which is of one split. Raises BadInput
+    where there are none."""
     path = Path(where)
     try:
-        told = _of_voc(evalset, path) if path.is_dir() else _of_table(evalset, path)
+        told = _of_voc(path, split) if path.is_dir() else _of_table(evalset, path)
     except (*BROKEN_TABLE, csv.Error, msgspec.DecodeError) as error:
         raise BadInput(f"evalsets.{evalset.name}: {path} cannot be read ({error})") from None
     if not told:
@@ -76,11 +77,11 @@ def targets(evalset: EvalSet, where: str) -> ByImage[Targets]:
     return ByImage(evalset, str(path), told)
 
 
-def _of_voc(evalset: EvalSet, folder: Path) -> dict[str, Targets]:
+def _of_voc(folder: Path, split: str) -> dict[str, Targets]:
     """`aeroplane_test.txt`: lines of image and 1, -1, or 0 for one that is difficult."""
     found: dict[str, Targets] = defaultdict(dict)
-    for file in sorted(folder.glob(f"*_{evalset.split}.txt")):
-        name = file.stem.removesuffix(f"_{evalset.split}")
+    for file in sorted(folder.glob(f"*_{split}.txt")):
+        name = file.stem.removesuffix(f"_{split}")
         for number, line in enumerate(file.read_text("utf-8", "replace").splitlines(), 1):
             words = line.split()
             if not words:

@@ -104,8 +104,16 @@ def _placed(
         numeric = {label: int(label) for label in there if label.isascii() and label.isdecimal()}
         if len(numeric) == len(there):
             # A class of the number of classes only exists where they are counted from 1.
-            first = 1 if count in numeric.values() and 0 not in numeric.values() else 0
-            if all(first <= number < count + first for number in numeric.values()):
+            ends = {0, count} & set(numeric.values())
+            first = 1 if ends == {count} else 0
+            is_within = all(first <= number < count + first for number in numeric.values())
+            if is_within and not ends:
+                raise BadInput(
+                    f"evalsets.{evalset.name}: its numbers may count from 0 or from 1, as neither "
+                    f"0 nor {count} is among them: give its classes in the settings as a table, "
+                    '`classes = {1 = "tench", ...}`'
+                )
+            if is_within:
                 how = f"by number from {first}"
                 return how, {label: numbers[n - first] for label, n in numeric.items()}
         order = evalsets.own_classes(evalset)

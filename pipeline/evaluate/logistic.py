@@ -85,7 +85,7 @@ class Regression:
         for iteration in range(MAX_ITERATIONS):
             direction = self._direction(gradient, steps, scale_R, scale)
             slope = float((gradient * direction).sum())
-            if slope >= -tolerance * value:
+            if slope >= -max(tolerance * value, _ROUNDING[x_NR.dtype] * _LEAST):
                 has_converged = True
                 break
             along_NK = self._products(direction)
@@ -223,3 +223,6 @@ class Regression:
 
 
 _ROUNDING = {torch.float32: 1e-6, torch.float64: 1e-12}
+_LEAST = 0.1
+"""Of it, in a loss an image: less than this no step is seen to gain, however small the objective.
+Without it a weak penalty on images that a plane divides took most of a search's time."""

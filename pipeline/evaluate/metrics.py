@@ -43,9 +43,9 @@ class Answers:
     predicted_N: Ints
     in_top_N: Bools | None = None
     """Whether the truth is among the five best answers, where those are known."""
-    positive_N: npt.NDArray[np.float32] | None = None
+    positive_N: npt.NDArray[np.floating] | None = None
     """Of two classes, how much rather the second; where it is known."""
-    scores_NK: npt.NDArray[np.float32] | None = None
+    scores_NK: npt.NDArray[np.floating] | None = None
     """Of each class, where an image may be of several."""
     targets_NK: npt.NDArray[np.int8] | None = None
     """1 is of the class, 0 is not, -1 is not asked; where an image may be of several."""
@@ -128,7 +128,7 @@ def _mean(values_N: npt.NDArray[np.floating] | Bools) -> Value:
     return mean
 
 
-def _roc_auc(score_N: npt.NDArray[np.float32], is_positive_N: Bools) -> Value:
+def _roc_auc(score_N: npt.NDArray[np.floating], is_positive_N: Bools) -> Value:
     """The chance that a positive is above a negative; equal scores count half."""
     _, place_N = np.unique(score_N, return_inverse=True)
 
@@ -142,7 +142,7 @@ def _roc_auc(score_N: npt.NDArray[np.float32], is_positive_N: Bools) -> Value:
     return roc_auc
 
 
-def _map_11_point(scores_NK: npt.NDArray[np.float32], targets_NK: npt.NDArray[np.int8]) -> Value:
+def _map_11_point(scores_NK: npt.NDArray[np.floating], targets_NK: npt.NDArray[np.int8]) -> Value:
     """Pascal VOC's, as its devkit has it: the mean over classes of the precision at eleven recalls,
     each the best at that recall or a higher one. Equal scores stand in the order of the images."""
     order_NK = np.argsort(-scores_NK, axis=0, kind="stable")
@@ -207,7 +207,7 @@ def _of_mean(answers: Answers) -> tuple[float, float]:
 
 
 def _delong(
-    score_N: npt.NDArray[np.float32], is_positive_N: Bools, area: float
+    score_N: npt.NDArray[np.floating], is_positive_N: Bools, area: float
 ) -> tuple[float | None, float | None]:
     """DeLong's, of a ROC curve's area (DeLong, DeLong and Clarke-Pearson 1988)."""
     _, place_N = np.unique(score_N, return_inverse=True)

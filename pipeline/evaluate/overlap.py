@@ -11,19 +11,22 @@ from scipy.stats import binomtest
 from pipeline.evaluate import metrics
 from pipeline.evaluate.metrics import Answers, Bools, Value
 
+NOT_AUDITED = "no audit tells which of its images the corpus holds"
 
-def by_overlap(answers: Answers, overlaps_N: Bools, metric: str) -> dict[str, Any]:
+
+def by_overlap(answers: Answers, overlaps_N: Bools | None, metric: str) -> dict[str, Any]:
     """Every measure of all, of the clean and of the overlapping images; `score` is the metric's.
 
     `all_minus_clean` is of the score, with the interval of resamples. `p_value` is the chance that
     so many overlapping images are right when they are as hard as the clean ones; it is None, and
     `note` says why, where that cannot be asked.
     """
+    clean_N, overlap_N = parts(len(answers.truth_N), overlaps_N)
     told: dict[str, Any] = {
         "metric": metric,
         "all": part(answers, metric),
-        "clean": part(answers.only(~overlaps_N), metric),
-        "overlap": part(answers.only(overlaps_N), metric),
+        "clean": part(answers.only(clean_N), metric),
+        "overlap": part(answers.only(overlap_N), metric),
     }
     moved = None
     if metric in metrics.names(answers):
@@ -33,10 +36,17 @@ def by_overlap(answers: Answers, overlaps_N: Bools, metric: str) -> dict[str, An
     told["p_value"] = None
     if told["note"] or clean is None:
         return told
-    right = int(answers.right()[overlaps_N].sum())
-    test = binomtest(right, int(overlaps_N.sum()), clean, alternative="greater")
+    right = int(answers.right()[overlap_N].sum())
+    test = binomtest(right, int(overlap_N.sum()), clean, alternative="greater")
     told["p_value"] = float(test.pvalue)
     return told
+
+
+def parts(images: int, overlaps_N: Bools | None) -> tuple[Bools, Bools]:
+    """The clean and the overlapping images. Where nobody looked for them no image is either."""
+    if overlaps_N is None:
+        return np.zeros(images, np.bool_), np.zeros(images, np.bool_)
+    return ~overlaps_N, overlaps_N
 
 
 def part(answers: Answers, metric: str) -> dict[str, Any]:
@@ -49,10 +59,12 @@ def part(answers: Answers, metric: str) -> dict[str, Any]:
     return {**told, "measures": found}
 
 
-def all_minus_clean(of: Value | None, overlaps_N: Bools) -> dict[str, Any]:
+def all_minus_clean(of: Value | None, overlaps_N: Bools | None) -> dict[str, Any]:
     """How much the overlapping images move a value; resamples keep how many overlap."""
-    images, overlapping = len(overlaps_N), int(overlaps_N.sum())
     told = {"all_minus_clean": None, "all_minus_clean_low": None, "all_minus_clean_high": None}
+    if overlaps_N is None:
+        return {**told, "note": NOT_AUDITED}
+    images, overlapping = len(overlaps_N), int(overlaps_N.sum())
     if not overlapping:
         return {**told, "note": "no image overlaps the corpus as far as hashes tell"}
     if overlapping == images:

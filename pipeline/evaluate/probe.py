@@ -5,7 +5,7 @@ the training images that is held out, and the classifier is then fitted on all o
 images, D width, K classes or labels.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,7 @@ Features = npt.NDArray[np.float32]
 Truth = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
+Targets = npt.NDArray[np.bool_] | npt.NDArray[np.int8]
 Measure = Callable[[Floats, Any], float]
 """A set's metric: from logits_NK and the truth, numbers of classes or for many labels NK, to a
 score; the higher the better."""
@@ -98,12 +99,12 @@ def fit(
 
 def fit_scores(
     train_ND: Features,
-    labels: list[str],
+    labels: Sequence[str],
     test_ND: Features,
     halvings: int,
     seed: int,
     *,
-    validation: tuple[Features, list[str]] | None = None,
+    validation: tuple[Features, Sequence[str]] | None = None,
     measure: Measure = accuracy,
     how: How | None = None,
 ) -> Scores | str:
@@ -124,16 +125,19 @@ def fit_scores(
 
 def fit_multilabel(
     train_ND: Features,
-    targets_NK: Bools,
+    targets_NK: Targets,
     test_ND: Features,
     halvings: int,
     seed: int,
     *,
     measure: Measure,
-    validation: tuple[Features, Bools] | None = None,
+    validation: tuple[Features, Targets] | None = None,
     how: How | None = None,
 ) -> Scores | str:
-    """A logistic regression for each label against all others, with one C for all of them."""
+    """A logistic regression for each label against all others, with one C for all of them.
+
+    A target that is neither 0 nor 1 is learned as 1; `measure` sees it as it is.
+    """
     every_ND, every_NK = train_ND, targets_NK
     is_held_out = _held_out(np.zeros(len(targets_NK), np.int64), seed)
     if validation is not None:
@@ -142,7 +146,7 @@ def fit_multilabel(
         is_held_out = np.arange(len(every_NK)) >= len(targets_NK)
     if not is_held_out.any() or not every_NK[~is_held_out].any():
         return f"{len(targets_NK)} training images are too few to fit on"
-    data = _Data(every_ND, every_NK, True, how or How(torch.device("cpu")))
+    data = _Data(every_ND, every_NK != 0, True, how or How(torch.device("cpu")))
     return _chosen(data, every_NK, is_held_out, test_ND, halvings, measure)
 
 
@@ -208,7 +212,7 @@ class _Data:
 
 def _chosen(
     data: _Data, truth: Any, is_held_out: Bools, test_ND: Features, halvings: int, measure: Measure
-) -> Scores:
+) -> Scores | str:
     fits: dict[float, Fitted] = {}
     searched = data.regression(~is_held_out)
 
@@ -220,6 +224,8 @@ def _chosen(
         return measure(logits, truth[is_held_out])
 
     strength, best = search(score, halvings)
+    if not np.isfinite(best):
+        return f"the {int(is_held_out.sum())} images that would choose C do not fix the metric"
     everything = np.ones(len(is_held_out), dtype=bool)
     has_same_classes = np.array_equal(data.present(everything), data.present(~is_held_out))
     start = fits[strength] if has_same_classes or data.has_many_labels else None

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.evaluate import metrics
+from pipeline.evaluate import metrics, overlap
 from pipeline.evaluate.metrics import CONFIDENCE, Bools, Ints, Value
-from pipeline.evaluate.overlap import all_minus_clean
 from pipeline.intervals import interval
 
 AT = (1, 5, 10)
@@ -52,16 +51,17 @@ def _ahead(near: Embedding, own: Ints) -> Ints:
 
 
 def recalls(
-    text_rank_N: Ints, image_rank_T: Ints, image_T: Ints, overlaps_N: Bools
+    text_rank_N: Ints, image_rank_T: Ints, image_T: Ints, overlaps_N: Bools | None
 ) -> dict[str, Any]:
     """Recall at 1, 5 and 10 both ways, of all, of the clean and of the overlapping images: among
     all texts and images alike. The score is the mean of both recalls at 1."""
     told: dict[str, Any] = {"metric": "recall_at_k"}
-    parts = {"all": np.ones(len(text_rank_N), bool), "clean": ~overlaps_N, "overlap": overlaps_N}
+    clean_N, overlap_N = overlap.parts(len(text_rank_N), overlaps_N)
+    parts = {"all": np.ones(len(text_rank_N), bool), "clean": clean_N, "overlap": overlap_N}
     hits = _hits(text_rank_N, image_rank_T, image_T)
     for name, rows_N in parts.items():
         told[name] = _part(hits, rows_N, image_T)
-    return {**told, **all_minus_clean(hits["recall_at_1"], overlaps_N), "p_value": None}
+    return {**told, **overlap.all_minus_clean(hits["recall_at_1"], overlaps_N), "p_value": None}
 
 
 def _hits(text_rank_N: Ints, image_rank_T: Ints, image_T: Ints) -> dict[str, Value]:

@@ -4,17 +4,16 @@ Shapes: N images, K classes, T texts, E embedding.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Set
-from dataclasses import asdict, dataclass, field
+from collections.abc import Set
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from pipeline import evalsets
 from pipeline.errors import BadInput
-from pipeline.evaluate import annotations, probe, retrieval, zeroshot
-from pipeline.evaluate.annotations import ByImage, Targets
-from pipeline.evaluate.classes import Classes, classes_of
+from pipeline.evaluate import annotations, labelled, probed, retrieval, zeroshot
+from pipeline.evaluate.classes import classes_of
 from pipeline.evaluate.encode import Encoded, Encoder, encode
 from pipeline.evaluate.metrics import LEAST_CLASSES_FOR_TOP, TOP, Answers, Bools, Ints
 from pipeline.evaluate.overlap import by_overlap
@@ -33,7 +32,8 @@ class Predicted:
     names: list[str]
     labels: list[str]
     predicted: list[str]
-    overlaps_N: Bools
+    overlaps_N: Bools | None
+    """Whether the corpus holds it; None where no audit tells."""
 
 
 @dataclass(frozen=True)
@@ -60,18 +60,15 @@ class Scored:
 
 
 def score(
-    evalset: EvalSet, encoder: Encoder, tokenizer: Tokenizer, overlapping: Set[str]
+    evalset: EvalSet, encoder: Encoder, tokenizer: Tokenizer, overlapping: Set[str] | None
 ) -> Scored:
     """Zero-shot, and with a training split a linear probe; retrieval for a set of captions.
 
-    `overlapping` names images the corpus holds.
+    `overlapping` names images the corpus holds; None where no audit tells.
     """
     if evalset.metric == "recall_at_k":
         return _retrieved(evalset, encoder, tokenizer, overlapping)
-    where = evalset.labels
-    targets = None if where is None else annotations.targets(evalset, where)
-    test = _encoded(evalset, evalset.split, encoder, targets)
-    told_N = _targets(test, targets)
+    test, told_N = labelled.encoded(evalset, evalset.split, encoder)
     classes = classes_of(evalset, {label for told in told_N for label in told})
     overlaps_N = _overlaps(test, overlapping)
     class_KE = zeroshot.class_embeddings(
@@ -93,17 +90,18 @@ def score(
         "metric": evalset.metric,
         "labels": classes.how,
         "templates": len(classes.templates),
+        **_unmatched(test, overlapping),
     }
     if is_multiple:
-        targets_NK = _matrix(told_N, classes)
+        targets_NK = labelled.matrix(told_N, classes)
         nobody_N = np.zeros(len(test.names), np.int64)
         found = zeroshot.answers(test.embedding_NE, class_KE, nobody_N, targets_NK)
         told["chance"] = float((targets_NK == 1).sum() / max(1, (targets_NK >= 0).sum()))
         told[ZERO_SHOT] = by_overlap(found, overlaps_N, evalset.metric)
         if encoder.settings.linear_probe and evalset.train_split is not None:
-            told[PROBE] = {"skipped": "a probe is fitted where an image has one class"}
+            told[PROBE] = probed.probed(evalset, encoder, test, told_N, overlaps_N).told
         return Scored(told, len(test.names), test.undecodable, test.unlabelled)
-    labels = _single(evalset, test, told_N)
+    labels = labelled.single(evalset, test, told_N)
     truth_N = np.array([classes.place[label] for label in labels], np.int64)
     found = zeroshot.answers(test.embedding_NE, class_KE, truth_N)
     _check_metric(evalset, found)
@@ -116,65 +114,25 @@ def score(
     answered = [called[number] for number in found.predicted_N.tolist()]
     predictions = [Predicted(ZERO_SHOT, test.names, labels, answered, overlaps_N)]
     if encoder.settings.linear_probe and evalset.train_split is not None:
-        train = _encoded(evalset, evalset.train_split, encoder, targets)
-        taught = _single(evalset, train, _targets(train, targets))
-        told[PROBE], predicted = _probed(evalset, train, taught, test, labels, overlaps_N, encoder)
-        if predicted is not None:
-            predictions.append(Predicted(PROBE, test.names, labels, predicted, overlaps_N))
+        found_by_probe = probed.probed(evalset, encoder, test, told_N, overlaps_N)
+        told[PROBE] = found_by_probe.told
+        if found_by_probe.predicted is not None:
+            said = found_by_probe.predicted
+            predictions.append(Predicted(PROBE, test.names, labels, said, overlaps_N))
     kept = Kept(test.embedding_NE, class_KE, truth_N, classes.keys)
     return Scored(told, len(labels), test.undecodable, test.unlabelled, predictions, kept)
 
 
-def _encoded(
-    evalset: EvalSet, split: str, encoder: Encoder, targets: ByImage[Targets] | None
-) -> Encoded:
-    """A split's images. Raises BadInput when none of them can be scored."""
-
-    def has_class(image: evalsets.EvalImage) -> bool:
-        return image.label is not None if targets is None else targets.of(image.name) is not None
-
-    found = encode(encoder, evalsets.images(evalset, split), has_class)
-    if not found.names:
-        raise BadInput(
-            f"evalsets.{evalset.name}: no image of split `{split}` can be scored "
-            f"({found.unlabelled} without a class, {found.undecodable} unreadable): lay them out "
-            "as split/class/image, name a table of `labels`, or set scored = false"
-        )
-    return found
-
-
-def _targets(images: Encoded, targets: ByImage[Targets] | None) -> list[Targets]:
-    """Of each image its classes."""
-    if targets is None:
-        return [{label: 1} for label in images.labels]
-    return [targets.of(name) or {} for name in images.names]
-
-
-def _single(evalset: EvalSet, images: Encoded, told_N: Iterable[Targets]) -> list[str]:
-    """Of each image its class. Raises BadInput when one has several."""
-    labels = []
-    for name, told in zip(images.names, told_N, strict=True):
-        own = [label for label, is_so in told.items() if is_so == 1]
-        if len(own) != 1:
-            raise BadInput(
-                f"evalsets.{evalset.name}: {name} has {len(own)} classes, and {evalset.metric} "
-                'needs one: set metric = "map_11_point", or correct `labels`'
-            )
-        labels += own
-    return labels
-
-
-def _matrix(told_N: list[Targets], classes: Classes) -> Any:
-    """NK: 1, 0 or -1."""
-    out = np.zeros((len(told_N), len(classes.names)), np.int8)
-    for row, told in zip(out, told_N, strict=True):
-        for label, is_so in told.items():
-            row[classes.place[label]] = is_so
-    return out
-
-
-def _overlaps(images: Encoded, overlapping: Set[str]) -> Bools:
+def _overlaps(images: Encoded, overlapping: Set[str] | None) -> Bools | None:
+    if overlapping is None:
+        return None
     return np.array([name in overlapping for name in images.names], np.bool_)
+
+
+def _unmatched(images: Encoded, overlapping: Set[str] | None) -> dict[str, int]:
+    """Overlaps that name no image that is scored: of an audit that called the images otherwise, or
+    of images without a class."""
+    return {"overlaps_of_no_image": len((overlapping or set()) - set(images.names))}
 
 
 def _chance(evalset: EvalSet, classes: int) -> float:
@@ -199,33 +157,8 @@ def _check_metric(evalset: EvalSet, found: Answers) -> None:
     raise BadInput(f"evalsets.{evalset.name}: {why}: set another `metric`")
 
 
-def _probed(
-    evalset: EvalSet,
-    train: Encoded,
-    taught: list[str],
-    test: Encoded,
-    labels: list[str],
-    overlaps_N: Bools,
-    encoder: Encoder,
-) -> tuple[dict[str, Any], list[str] | None]:
-    found = probe.fit(
-        train.features_ND, taught, test.features_ND, encoder.settings.probe_halvings, seed=0
-    )
-    told: dict[str, Any] = {"train_images": len(taught)}
-    told |= {"train_undecodable": train.undecodable, "train_unlabelled": train.unlabelled}
-    if isinstance(found, str):
-        return {**told, "skipped": found}, None
-    how = asdict(found)
-    del how["predicted"]
-    place = {label: number for number, label in enumerate(sorted({*taught, *labels}))}
-    truth_N = np.array([place[label] for label in labels], np.int64)
-    predicted_N = np.array([place[label] for label in found.predicted], np.int64)
-    answers = Answers(len(place), truth_N, predicted_N)
-    return {**told, **how, **by_overlap(answers, overlaps_N, evalset.metric)}, found.predicted
-
-
 def _retrieved(
-    evalset: EvalSet, encoder: Encoder, tokenizer: Tokenizer, overlapping: Set[str]
+    evalset: EvalSet, encoder: Encoder, tokenizer: Tokenizer, overlapping: Set[str] | None
 ) -> Scored:
     unread = Counter[str]()
     captions = annotations.captions_of(evalset, unread)
@@ -263,6 +196,7 @@ def _retrieved(
         "captions_of_no_image": captions.unused,
         "captions_unread": dict(unread),
         "metric": evalset.metric,
+        **_unmatched(test, overlapping),
         # Of a draw without a look: one text of T is of the image on average, one image of N.
         "chance": (len(texts) / len(test.names) / len(texts) + 1 / len(test.names)) / 2,
         "retrieval": retrieval.recalls(text_rank_N, image_rank_T, image_T, overlaps_N),

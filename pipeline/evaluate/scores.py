@@ -49,11 +49,12 @@ def score_all(
     evalsets: Sequence[EvalSet],
     encoder: Encoder,
     tokenizer: Tokenizer,
-    overlapping: Callable[[str], Set[str]],
+    overlapping: Callable[[str], Set[str] | None],
     significance: float,
     note: Callable[[str], AbstractContextManager[Any]],
 ) -> Scores:
-    """Every set that is scored; `overlapping` names, of a set, the images that the corpus holds."""
+    """Every set that is scored; `overlapping` names, of a set, the images that the corpus holds;
+    None where no audit tells."""
     wanted = [one for one in evalsets if one.scored and one.purpose == "evaluation"]
     _check(encoder.settings, wanted)
     compared = {name for one in encoder.settings.robustness for name in _names(one)}
@@ -111,7 +112,7 @@ def _table(name: str, of: Predicted) -> pa.Table:
         of.labels,
         of.predicted,
         right,
-        of.overlaps_N.tolist(),
+        [None] * count if of.overlaps_N is None else of.overlaps_N.tolist(),
     ]
     return pa.table(dict(zip(PREDICTIONS.names, columns, strict=True)), schema=PREDICTIONS)
 

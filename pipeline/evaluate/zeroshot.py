@@ -104,7 +104,7 @@ def answers(
         some = slice(first, first + rows)
         score_NK = (embedding_NE[some] / length_N1[some]) @ class_KE.T
         predicted_N[some] = score_NK.argmax(axis=1)
-        in_top_N[some] = _in_top(score_NK, truth_N[some])
+        in_top_N[some] = in_top(score_NK, truth_N[some])
         if positive_N is not None:
             positive_N[some] = score_NK[:, 1] - score_NK[:, 0]
         if scores_NK is not None:
@@ -114,8 +114,8 @@ def answers(
     return Answers(classes, truth_N, predicted_N, in_top_N, positive_N)
 
 
-def _in_top(score_NK: Embedding, truth_N: Ints) -> Bools:
-    """Of equal scores the first class comes first."""
+def in_top(score_NK: npt.NDArray[np.floating], truth_N: Ints) -> Bools:
+    """Whether the truth is among the five best; of equal scores the first class comes first."""
     own_N1 = np.take_along_axis(score_NK, truth_N[:, None], axis=1)
     is_before = np.arange(score_NK.shape[1]) < truth_N[:, None]
     ahead_N = (score_NK > own_N1).sum(axis=1) + ((score_NK == own_N1) & is_before).sum(axis=1)

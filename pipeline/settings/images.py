@@ -1,6 +1,6 @@
 """Settings of what happens to images: download, fingerprints, dedup, shards, audit."""
 
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -115,6 +115,9 @@ class EvalSet(Closed):
     """The split that is scored, and kept out of the corpus."""
     train_split: str | None = None
     """The split that a linear probe is fitted on."""
+    validation_split: str | None = None
+    """The split that chooses the probe's C; it is then fitted on this one too. A fifth of
+    `train_split` chooses when not given."""
     image_column: str | None = None
     """Of a table; found by its type when not given."""
     label_column: str | None = None
@@ -138,6 +141,12 @@ class EvalSet(Closed):
     scored: bool = True
     """False when the set is only looked for in the corpus; so unless said otherwise with another
     purpose than evaluation, and for hashes."""
+
+    @model_validator(mode="after")
+    def _validates_a_training(self) -> Self:
+        if self.validation_split is not None and self.train_split is None:
+            raise ValueError("validation_split chooses a probe's C: name its train_split too")
+        return self
 
     @model_validator(mode="before")
     @classmethod

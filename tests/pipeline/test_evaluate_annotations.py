@@ -18,7 +18,7 @@ def test_vocs_lists_tell_several_classes_and_what_is_difficult(tmp_path):
         ("dog_train.txt", b"000009  1\n"),
     ]
     main = folder(tmp_path / "Main", lists)
-    told = annotations.targets(evalset(tmp_path), str(main))
+    told = annotations.targets(evalset(tmp_path), str(main), "test")
     assert told.of("JPEGImages/000001.jpg") == {"cat": 1, "dog": 1}
     assert told.of("JPEGImages/000002.jpg") == {"dog": 1}
     assert told.of("JPEGImages/000003.jpg") == {"cat": -1}
@@ -28,7 +28,7 @@ def test_vocs_lists_tell_several_classes_and_what_is_difficult(tmp_path):
 def test_a_line_that_is_no_label_is_named(tmp_path):
     main = folder(tmp_path / "Main", [("cat_test.txt", b"000001 1\n000002 yes\n")])
     with pytest.raises(BadInput, match="line 2"):
-        annotations.targets(evalset(tmp_path), str(main))
+        annotations.targets(evalset(tmp_path), str(main), "test")
 
 
 @pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
@@ -41,7 +41,7 @@ def test_a_table_tells_an_images_class_or_classes(tmp_path, form):
         path.write_text('{"image": "a.jpg", "label": ["cat", "dog"]}\n')
     else:
         pq.write_table(pa.Table.from_pylist(rows), path)
-    told = annotations.targets(evalset(tmp_path), str(path))
+    told = annotations.targets(evalset(tmp_path), str(path), "test")
     assert told.of("test/a.jpg") == {"cat": 1, "dog": 1}
 
 
@@ -49,13 +49,13 @@ def test_a_table_without_labels_is_refused(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("image,colour\na.jpg,red\n")
     with pytest.raises(BadInput, match="labels need image and label"):
-        annotations.targets(evalset(tmp_path), str(path))
+        annotations.targets(evalset(tmp_path), str(path), "test")
 
 
 def test_a_file_name_that_two_images_have_is_not_guessed(tmp_path):
     path = tmp_path / "labels.csv"
     path.write_text("image,label\na.jpg,cat\n")
-    told = annotations.targets(evalset(tmp_path), str(path))
+    told = annotations.targets(evalset(tmp_path), str(path), "test")
     assert told.of("one/a.jpg") == {"cat": 1}
     with pytest.raises(BadInput, match=r"`a\.jpg` .* could be one/a\.jpg or two/a\.jpg"):
         told.of("two/a.jpg")

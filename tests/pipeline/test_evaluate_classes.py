@@ -53,6 +53,12 @@ def test_numbers_are_classes_in_their_order_from_0_or_from_1():
     assert meant(told) == {"1": "pink primrose", "102": "blackberry lily"}
 
 
+@pytest.mark.parametrize("labels", [["1", "5", "50"], ["101"]])
+def test_numbers_that_may_count_from_0_or_from_1_are_refused(labels):
+    with pytest.raises(BadInput, match=r"neither 0 nor 102 is among them"):
+        classes_of(evalset("flowers102"), labels)
+
+
 def test_a_number_that_is_a_class_s_name_is_that_class_and_no_place():
     told = classes_of(evalset("clevr_counts"), ["3", "10"])
     assert meant(told) == {"3": "3", "10": "10"}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from trainer_shards import COLOURS, jpeg, pairs, write_shards
 
-from jobs import evaluate, train, train_tokenizer
+from jobs import evaluate, train, train_tokenizer, walk
 from jobs.ledger import Ledger
 from jobs.run import Run
 from pipeline import tokenizer
@@ -229,3 +229,13 @@ def test_an_older_checkpoint_is_evaluated_when_it_is_named(run):
     run.settings = run.settings.model_copy(update={"evaluate": other})
     with pytest.raises(BadInput, match=r"no checkpoint `step_000000003`.* step_000000002, step_"):
         evaluated(run)
+
+
+def test_a_model_of_shards_from_elsewhere_is_scored_without_an_audit(run):
+    trained(run)
+    with_train_settings(run, shards=str(run.path("shards")))
+    told = evaluated(run)["sets"]["things"]["zero_shot"]
+    assert told["note"].startswith("no audit tells")
+    assert (told["all"]["images"], told["clean"]["images"]) == (8, 0)
+    stage = next(stage for stage in walk.STAGES if stage.verb == "evaluate")
+    assert stage.tables(run.settings) == ("checkpoints",)

@@ -152,6 +152,7 @@ def test_images_of_several_classes_have_a_mean_average_precision(shapes):
         rows += [f"test/{colour}_thing/0.jpg,first"]
     table.write_text("\n".join(rows) + "\n")
     changes = {"labels": str(table), "metric": "map_11_point", "format": "folder"}
+    changes["train_split"] = None
     told = scored(shapes, {"test/red_thing/0.jpg"}, **changes).told
     assert told["classes"] == 5
     assert told["chance"] == pytest.approx(12 / 40)
@@ -159,7 +160,6 @@ def test_images_of_several_classes_have_a_mean_average_precision(shapes):
     assert list(zero_shot["all"]["measures"]) == ["map_11_point"]
     assert 0 < zero_shot["all"]["score"]["value"] <= 1
     assert zero_shot["all_minus_clean"] is not None
-    assert "one class" in told["linear_probe"]["skipped"]
     with pytest.raises(BadInput, match=r"has 2 classes, and accuracy needs one"):
         scored(shapes, **changes | {"metric": "accuracy"})
 

@@ -141,3 +141,29 @@ def test_weights_need_the_vocabulary_that_they_were_trained_with(theirs):
 def test_a_folder_that_no_audit_wrote_is_refused(theirs):
     with pytest.raises(BadInput, match=r"holds no overlaps\.parquet"):
         evaluated(theirs, audit=theirs / "things")
+
+
+def test_without_an_audit_scores_and_page_say_so_and_call_no_image_clean(theirs):
+    found = evaluated(theirs)["sets"]["things"]["zero_shot"]
+    assert found["note"] == "no audit tells which of its images the corpus holds"
+    assert found["clean"]["images"] == 0
+    page = (theirs / "out" / "report.html").read_text()
+    assert "no audit tells which of its images" in page
+    assert "as far as hashes tell" not in page
+    rows = pq.read_table(theirs / "out" / "predictions.parquet").column("overlap")
+    assert rows.null_count == len(rows)
+
+
+def test_of_a_set_that_the_audit_did_not_look_for_nothing_is_claimed(theirs):
+    folder = audited(theirs, [])
+    (folder / "summary.json").write_text('{"sets": [{"evalset": "things"}]}')
+    sets = evaluated(theirs, audit=folder)["sets"]
+    assert "as far as hashes tell" in sets["things"]["zero_shot"]["note"]
+    assert sets["shifted"]["zero_shot"]["note"].startswith("no audit tells")
+
+
+def test_an_audit_that_calls_the_images_otherwise_is_told_of(theirs):
+    told = evaluated(theirs, audit=audited(theirs, ["red/0.jpg"]))
+    assert told["sets"]["things"]["overlaps_of_no_image"] == 1
+    page = (theirs / "out" / "report.html").read_text()
+    assert "1 overlaps of the audit are of no image that was scored" in page

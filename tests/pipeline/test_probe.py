@@ -216,3 +216,13 @@ def test_predictions_are_those_of_scikit_learn_but_for_near_ties():
     is_clear = best[:, -1] - best[:, -2] > 1e-2
     assert is_clear.mean() > 0.9
     assert (found.logits_NK.argmax(1) == logits.argmax(1))[is_clear].all()
+
+
+def test_a_weak_penalty_on_what_a_plane_divides_is_fitted_as_far_as_numbers_reach():
+    features, truth = drawn(400, 64, 10, spread=0.3)
+    targets = onehot(truth)
+    ours = Regression(torch.from_numpy(features.astype(np.float32)), targets, "softmax")
+    near = ours.fit(1e2, tolerance=1e-5)
+    for strength in (1e4, 1e6):
+        near = ours.fit(strength, near, tolerance=1e-5)
+        assert near.has_converged

@@ -166,6 +166,9 @@ def test_only_as_many_merges_are_read_as_are_asked_for(tokenizer, tmp_path):
     ("content", "says"),
     [
         (b"not gzip", "not a gzipped merges file"),
+        (gzip.compress(b""), "line 1: not a merges file's first line"),
+        (gzip.compress(b"t h\nth e\n"), "line 1: not a merges file's first line"),
+        (gzip.compress(b"#version\nt h\nt h\n"), "line 3: a merge that was there before: `t h`"),
         (gzip.compress(b"#version\nt h\nzz y\n"), "line 3: not two tokens known by then: `zz y`"),
         (gzip.compress(b"#version\n\xff\n"), "not a gzipped merges file"),
         (gzip.compress(b"#version\nt h\n" * 20)[:-12], "not a gzipped merges file"),
@@ -238,3 +241,23 @@ def test_blanks_of_any_kind_and_number_part_words_and_nothing_else(parts):
     text = "".join(parts)
     cleaned = re.sub(r"\s+", " ", html.unescape(html.unescape(text))).strip()
     assert words(text) == words(cleaned)
+
+
+def test_a_file_whose_lines_end_as_elsewhere_is_the_same_file(tmp_path):
+    for number, content in enumerate([b"#v\na b\nab c", b"#v\r\na b\r\nab c\r\n\r\n"]):
+        (tmp_path / f"{number}.gz").write_bytes(gzip.compress(content))
+    assert (
+        load(tmp_path / "0.gz").merges
+        == load(tmp_path / "1.gz").merges
+        == [("a", "b"), ("ab", "c")]
+    )
+
+
+@pytest.mark.parametrize("counts", [{"ab": -1, "cd": 9}, {"ab" * 512: 2**53, "cd": 9}])
+def test_counts_whose_sums_would_be_wrong_are_refused(counts):
+    with pytest.raises(ValueError, match=r"a word that occurs -1|have no room"):
+        learn(counts, 3)
+
+
+def test_a_long_word_that_occurs_a_million_million_times_is_learned_from():
+    assert learn({"ab" * 512: 10**12, "xyz": 5, "q": 0}, 3)[0] == ("a", "b")

@@ -136,3 +136,17 @@ def test_an_export_of_nothing_says_what_to_name(tmp_path: Path) -> None:
         job.main(None, "hf", tmp_path / "out")
     with pytest.raises(BadInput, match="does not exist"):
         job.main(None, "hf", tmp_path / "o", given=tmp_path / "a", vocabulary=tmp_path / "b")
+
+
+def test_an_export_goes_where_a_link_points_and_into_the_folder_one_is_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    export(_weights(), _MERGES, "hf", tmp_path / "link")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "real"]
+    assert (tmp_path / "real" / "config.json").is_file()
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    export(_weights(), _MERGES, "hf", Path())
+    assert (tmp_path / "here" / "config.json").is_file()
