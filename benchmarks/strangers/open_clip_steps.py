@@ -8,27 +8,21 @@ import json
 import os
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
 
-# torchvision's compiled operators are built for CUDA's torch, and do not load beside one for CPUs.
-# No image goes through them: to declare the two that the import asks for is enough.
-_COMPILED = next(Path(find_spec("torchvision").origin).parent.glob("_C*.so"))
-try:
-    torch.ops.load_library(str(_COMPILED))
-except OSError:
-    _LIBRARY = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        _LIBRARY.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+sys.path.append(str(Path(__file__).parents[2] / "tests" / "interop" / "scripts"))
+import torchvision_operators  # noqa: F401
 
-import open_clip  # noqa: E402
-from open_clip.loss import ClipLoss  # noqa: E402
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg  # noqa: E402
-from open_clip_train.precision import get_autocast  # noqa: E402
-from open_clip_train.train import backward, unwrap_model  # noqa: E402
+# What others import asks for those operators.
+# isort: split
+import open_clip
+from open_clip.loss import ClipLoss
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip_train.precision import get_autocast
+from open_clip_train.train import backward, unwrap_model
 
 
 class Steps:

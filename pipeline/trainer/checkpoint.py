@@ -6,7 +6,6 @@ its place and moved there whole; reading one never runs code.
 """
 
 import json
-import os
 import re
 import shutil
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import BadInput, WitError
 from pipeline.settings import LoaderSettings, TrainSettings
+from pipeline.staged import sync
 from pipeline.trainer import tensor_files
 from pipeline.trainer.architectures import architecture
 from pipeline.trainer.model import CLIP
@@ -102,10 +102,10 @@ def save(
         told = asdict(state) | {"torch": torch.__version__, "format": _FORMAT, "sha256": digests}
         (staged / _STATE).write_text(json.dumps(told, indent=1), encoding="utf-8")
         for path in (staged / _STATE, staged):
-            _sync(path)
+            sync(path)
         _remove(place)
         staged.replace(place)
-        _sync(folder)
+        sync(folder)
     except OSError as error:
         shutil.rmtree(staged, ignore_errors=True)
         raise NotSaved(
@@ -148,14 +148,6 @@ def _sweep(folder: Path) -> None:
     for path in folder.iterdir() if folder.exists() else ():
         if _LEFT.fullmatch(path.name):
             shutil.rmtree(path, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 # ---- finding -----------------------------------------------------------------------------------

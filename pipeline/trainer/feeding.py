@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
     from pipeline.trainer.samples import Batch
 
-_MEAN = (0.48145466, 0.4578275, 0.40821073)
-_STD = (0.26862954, 0.26130258, 0.27577711)
+MEAN = (0.48145466, 0.4578275, 0.40821073)
+STD = (0.26862954, 0.26130258, 0.27577711)
 """CLIP's, over its corpus; the released weights expect them."""
 
 
@@ -44,7 +44,7 @@ def scaled(image_BHWC: Tensor, scale_C: Tensor, shift_C: Tensor, dtype: torch.dt
 @cache
 def _line(device: torch.device) -> tuple[Tensor, Tensor]:
     """(byte / 255 - mean) / std, as byte * scale + shift; copied to a device once."""
-    mean, std = (torch.tensor(told, dtype=torch.float64) for told in (_MEAN, _STD))
+    mean, std = (torch.tensor(told, dtype=torch.float64) for told in (MEAN, STD))
     return (1 / (255 * std)).float().to(device), (-mean / std).float().to(device)
 
 

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from pipeline.errors import BadInput
 from pipeline.trainer.loss import TILE, contrastive
 from pipeline.trainer.parallel import ALONE, Ranks
+from pipeline.trainer.recompute import batch_norms
 from pipeline.trainer.text_groups import groups_of, on
 
 
@@ -32,7 +33,7 @@ def check_batch_norm(model: nn.Module, rows: int, micro: int | None, *, is_allow
     train.split_batch_norm.
     """
     is_split = micro is not None and micro < rows
-    if is_split and not is_allowed and _batch_norms(model):
+    if is_split and not is_allowed and batch_norms(model):
         raise BadInput(
             f"train.micro_batch_size: BatchNorm would see {micro} pairs at a time and not {rows}, "
             "which trains another function: leave it out for a ResNet, take more GPUs or set "
@@ -105,14 +106,10 @@ def backward(
     return loss.detach()
 
 
-def _batch_norms(model: nn.Module) -> list[nn.Module]:
-    return [part for part in model.modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-
-
 @contextmanager
 def _kept_statistics(model: nn.Module) -> Iterator[None]:
     """BatchNorm's running statistics move once for what it sees twice."""
-    buffers = [buffer for norm in _batch_norms(model) for buffer in norm.buffers()]
+    buffers = [buffer for norm in batch_norms(model) for buffer in norm.buffers()]
     before = [buffer.clone() for buffer in buffers]
     yield
     for buffer, was in zip(buffers, before, strict=True):

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import BadInput
+from pipeline.trainer import feeding
 from pipeline.trainer.weights.tensors import read_json, shown
 
-MEAN = [0.48145466, 0.4578275, 0.40821073]
-STD = [0.26862954, 0.26130258, 0.27577711]
-"""CLIP's, over its corpus."""
+MEAN, STD = list(feeding.MEAN), list(feeding.STD)
 OPEN_CLIP: dict[str, Any] = {
     "mean": MEAN,
     "std": STD,

@@ -5,25 +5,17 @@ argv    what to do, the folder to read, the file or folder to write
 
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
 import torch
+import torchvision_operators  # noqa: F401
 from safetensors.torch import load_file, save_file
 
-# torchvision's compiled operators are built for CUDA's torch, and do not load beside one for CPUs.
-# No image goes through them: to declare the two that the import asks for is enough.
-_COMPILED = next(Path(find_spec("torchvision").origin).parent.glob("_C*.so"))
-try:
-    torch.ops.load_library(str(_COMPILED))
-except OSError:
-    _LIBRARY = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        _LIBRARY.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-import open_clip  # noqa: E402
-from PIL import Image  # noqa: E402
-from transformers import AutoTokenizer, CLIPConfig, CLIPModel, pipeline  # noqa: E402
+# What others import asks for those operators.
+# isort: split
+import open_clip
+from PIL import Image
+from transformers import AutoTokenizer, CLIPConfig, CLIPModel, pipeline
 
 torch.set_grad_enabled(False)
 given = load_file(Path(sys.argv[2]) / "given.safetensors")

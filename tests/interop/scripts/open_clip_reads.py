@@ -6,24 +6,15 @@ argv    the file to write, its name for the shards, samples to a batch, workers
 import hashlib
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import torch
+import torchvision_operators  # noqa: F401
 
-# torchvision's compiled operators are built for CUDA's torch, and do not load beside one for CPUs.
-# No image goes through them: to declare the two that the import asks for is enough.
-_COMPILED = next(Path(find_spec("torchvision").origin).parent.glob("_C*.so"))
-try:
-    torch.ops.load_library(str(_COMPILED))
-except OSError:
-    _LIBRARY = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        _LIBRARY.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-import open_clip  # noqa: E402
-from open_clip_train.data import get_data  # noqa: E402
-from open_clip_train.params import parse_args  # noqa: E402
+# What others import asks for those operators.
+# isort: split
+import open_clip
+from open_clip_train.data import get_data
+from open_clip_train.params import parse_args
 
 _SIDE = 64
 

@@ -5,24 +5,15 @@ argv    the file to write, texts as JSON, a merges file, a folder with a tokeniz
 
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 
-import torch
+import torchvision_operators  # noqa: F401
 
-# torchvision's compiled operators are built for CUDA's torch, and do not load beside one for CPUs.
-# No image goes through them: to declare the two that the import asks for is enough.
-_COMPILED = next(Path(find_spec("torchvision").origin).parent.glob("_C*.so"))
-try:
-    torch.ops.load_library(str(_COMPILED))
-except OSError:
-    _LIBRARY = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        _LIBRARY.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-import ftfy  # noqa: E402
-from open_clip.tokenizer import SimpleTokenizer  # noqa: E402
-from transformers import AutoTokenizer  # noqa: E402
+# What others import asks for those operators.
+# isort: split
+import ftfy
+from open_clip.tokenizer import SimpleTokenizer
+from transformers import AutoTokenizer
 
 
 def main():
