@@ -73,7 +73,33 @@ class OursOn:
         return self.training.step(self.batch)
 
 
-class OpenClipOn:
+class Peer:
+    """Another's model, trained in bf16 autocast with its own loss and plain AdamW."""
+
+    def __init__(self, model: torch.nn.Module, task: Task, batch: Batch) -> None:
+        arch = architecture(task.model)
+        self.model: Any = model.to(task.device).train()
+        self.optimizer = _plain_adamw(self.model, arch)
+        self.images, self.tokens = _padded(batch, arch, task.device)
+
+    @staticmethod
+    def ways(_task: Task) -> list[Way]:
+        return _WAYS
+
+    def loss(self) -> Tensor:
+        """The loss of its batch."""
+        raise NotImplementedError
+
+    def step(self) -> Tensor:
+        self.optimizer.zero_grad()
+        with torch.autocast(self.images.device.type, torch.bfloat16):
+            loss = self.loss()
+        loss.backward()
+        self.optimizer.step()
+        return loss
+
+
+class OpenClipOn(Peer):
     """open_clip as its main trains: amp_bf16, ClipLoss, AdamW, no compiler."""
 
     package = "open_clip"
@@ -97,30 +123,23 @@ class OpenClipOn:
             layers=arch.text_layers,
         )
         model = CLIP(arch.embed, vision, text, quick_gelu=True, output_dict=True)
-        self.model = model.to(task.device).train()
+        super().__init__(model, task, batch)
         if way.get("gradient_checkpointing"):
             self.model.set_grad_checkpointing()
-        self.loss = ClipLoss(cache_labels=True)
-        self.optimizer = _plain_adamw(self.model, arch)
-        self.images, self.tokens = _padded(batch, arch, task.device)
+        self._of_pairs = ClipLoss(cache_labels=True)
 
-    @staticmethod
-    def ways(_task: Task) -> list[Way]:
-        return _WAYS
+    def loss(self) -> Tensor:
+        loss: Tensor = self._of_pairs(**self.model(self.images, self.tokens))
+        return loss
 
     def step(self) -> Tensor:
-        self.optimizer.zero_grad()
-        with torch.autocast(self.images.device.type, torch.bfloat16):
-            out = self.model(self.images, self.tokens)
-            loss: Tensor = self.loss(**out)
-        loss.backward()
-        self.optimizer.step()
+        loss = super().step()
         with torch.no_grad():
             self.model.logit_scale.clamp_(0, 4.6052)
         return loss
 
 
-class TransformersOn:
+class TransformersOn(Peer):
     """transformers' CLIPModel with its own loss, in bf16 autocast."""
 
     package = "transformers"
@@ -150,23 +169,13 @@ class TransformersOn:
             "bos_token_id": task.vocabulary - 2,
         }
         config = CLIPConfig(text_config=text, vision_config=vision, projection_dim=arch.embed)
-        self.model = CLIPModel(config).to(task.device).train()
+        super().__init__(CLIPModel(config), task, batch)
         if way.get("gradient_checkpointing"):
             self.model.gradient_checkpointing_enable()
-        self.optimizer = _plain_adamw(self.model, arch)
-        self.images, self.tokens = _padded(batch, arch, task.device)
 
-    @staticmethod
-    def ways(_task: Task) -> list[Way]:
-        return _WAYS
-
-    def step(self) -> Tensor:
-        self.optimizer.zero_grad()
-        with torch.autocast(self.images.device.type, torch.bfloat16):
-            out = self.model(input_ids=self.tokens, pixel_values=self.images, return_loss=True)
-        out.loss.backward()
-        self.optimizer.step()
-        loss: Tensor = out.loss
+    def loss(self) -> Tensor:
+        given = {"input_ids": self.tokens, "pixel_values": self.images}
+        loss: Tensor = self.model(**given, return_loss=True).loss
         return loss
 
 

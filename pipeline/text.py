@@ -10,31 +10,36 @@ import sys
 import unicodedata
 
 
-def _class(codes: list[int]) -> str:
-    """The inside of a character class."""
-    ranges: list[list[int]] = []
+def of_category(letter: str) -> list[int]:
+    """The code points whose category in Unicode begins with `letter`, which `re` does not know."""
+    return [c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == letter]
+
+
+def ranges(codes: list[int]) -> str:
+    """The inside of a character class that matches `codes`, which are sorted."""
+    found: list[list[int]] = []
     for code in codes:
-        if ranges and ranges[-1][1] == code - 1:
-            ranges[-1][1] = code
+        if found and found[-1][1] == code - 1:
+            found[-1][1] = code
         else:
-            ranges.append([code, code])
-    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
+            found.append([code, code])
+    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in found)
 
 
 # `re` leaves marks out of its word class.
-_MARKS = [code for code in range(sys.maxunicode + 1) if unicodedata.category(chr(code))[0] == "M"]
-TOKEN = re.compile(f"(?:[^\\W_]|[{_class(_MARKS)}])+")
+_MARKS = of_category("M")
+TOKEN = re.compile(f"(?:[^\\W_]|[{ranges(_MARKS)}])+")
 """A token of folded text."""
 
 
 # Marks on one letter are sorted when it is normalised, in time that grows with their square. No
 # script has thirty (UAX 15, Stream-Safe Text Format); more are noise, and cut off.
 _STACKING = [code for code in _MARKS if unicodedata.combining(chr(code))]
-_STACKED = re.compile(f"([{_class(_STACKING)}]{{30}})[{_class(_STACKING)}]+")
+_STACKED = re.compile(f"([{ranges(_STACKING)}]{{30}})[{ranges(_STACKING)}]+")
 # That is slow to look for. What this quicker one does not find has at most ten marks in a row, and
 # thirty when it is normalised, since a mark becomes three at most.
 _MAY_BE_STACKED = re.compile(
-    f"[{_class([code for code in _STACKING if code < 0x10000])}\U00010000-\U0010ffff]{{11}}"
+    f"[{ranges([code for code in _STACKING if code < 0x10000])}\U00010000-\U0010ffff]{{11}}"
 )
 
 # More digits than any code point has; from 4,300 on Python refuses to read them.

@@ -10,8 +10,6 @@ import hashlib
 import html
 import io
 import re
-import sys
-import unicodedata
 import zlib
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -27,6 +25,7 @@ import pyarrow.compute as pc
 from pipeline import lexicon
 from pipeline import merges as merging
 from pipeline.errors import BadInput
+from pipeline.text import of_category, ranges
 
 Pair = tuple[str, str]
 
@@ -41,34 +40,20 @@ _MAX_FILE_BYTES = 64 * 2**20
 _MAX_CACHED_WORDS = 2**18
 
 
-def _numbers() -> str:
-    """The characters of Unicode's categories N*, as ranges: `re` does not know categories."""
-    codes = [c for c in range(sys.maxunicode + 1) if unicodedata.category(chr(c))[0] == "N"]
-    ranges: list[list[int]] = []
-    for code in codes:
-        if ranges and ranges[-1][1] == code - 1:
-            ranges[-1][1] = code
-        else:
-            ranges.append([code, code])
-    return "".join(f"\\U{first:08x}-\\U{last:08x}" for first, last in ranges)
-
-
-def _byte_symbols() -> list[str]:
+def _byte_symbols() -> dict[int, str]:
     """A printable character for each byte, in the order of CLIP's vocabulary."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = [byte for byte in range(256) if byte not in printable]
     symbols = {byte: chr(byte) for byte in printable}
-    symbols |= {byte: chr(256 + place) for place, byte in enumerate(others)}
-    return [symbols[byte] for byte in (*printable, *others)]
+    return symbols | {byte: chr(256 + place) for place, byte in enumerate(others)}
 
 
-_SYMBOLS = _byte_symbols()
-_SYMBOL_OF = dict(zip([s.encode("latin-1")[0] for s in _SYMBOLS[:188]], _SYMBOLS, strict=False))
-_SYMBOL_OF |= dict(zip(sorted(set(range(256)) - set(_SYMBOL_OF)), _SYMBOLS[188:], strict=True))
+_SYMBOL_OF = _byte_symbols()
+_SYMBOLS = list(_SYMBOL_OF.values())
 _BYTE_OF = {symbol: byte for byte, symbol in _SYMBOL_OF.items()}
 
 # OpenAI's pattern, without its two special tokens: a caption that spells one is only text.
-_N = _numbers()
+_N = ranges(of_category("N"))
 _WORD = re.compile(rf"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\W_{_N}]+|[{_N}]|(?:(?![^\W_]|[{_N}])\S)+")
 _STRAIGHT = dict.fromkeys(map(ord, "\u02bc\u2018\u2019\u201a\u201b"), "'")
 _STRAIGHT |= dict.fromkeys(map(ord, "\u201c\u201d\u201e\u201f"), '"')

@@ -15,11 +15,12 @@ import pyarrow.parquet as pq
 from jobs import evaluate, train, train_tokenizer
 from jobs.ledger import Ledger
 from jobs.run import Run
-from pipeline import tars, tokenizer
+from pipeline import tokenizer
 from pipeline.compaction import compact
 from pipeline.placing import write_index
-from pipeline.schemas import AUDIT, SHARDED
+from pipeline.schemas import AUDIT
 from pipeline.settings import EvalSet, EvaluateSettings, LoaderSettings, Settings, TrainSettings
+from tests.pipeline import compaction_rows
 
 PER_SHARD = 500
 
@@ -89,32 +90,14 @@ def _write_shards(run: Run, pairs: list[Pair]) -> None:
         folder = run.begin("shards")
         written = []
         for number, first in enumerate(range(0, len(pairs), PER_SHARD)):
-            rows = _raw_tar(raw, number, pairs[first : first + PER_SHARD])
+            samples = [
+                (hashlib.sha256(f"{number} {sample}".encode()).hexdigest()[:32], *pair)
+                for sample, pair in enumerate(pairs[first : first + PER_SHARD])
+            ]
+            rows = compaction_rows.raw_tar(raw, number, samples)
             written.append(compact(rows, number, raw, folder))
         write_index(folder, written, PER_SHARD)
         run.finish("shards", Ledger(len(pairs), len(pairs)))
-
-
-def _raw_tar(folder: Path, number: int, pairs: list[Pair]) -> pa.Table:
-    rows: list[dict[str, Any]] = []
-    with tars.Writer(folder / f"{number:05d}.tar") as tar:
-        for sample, (image, caption) in enumerate(pairs):
-            pair_id = hashlib.sha256(f"{number} {sample}".encode()).hexdigest()[:32]
-            offset = tar.add(pair_id, [("jpg", image), ("txt", caption.encode()), ("json", b"{}")])
-            place = {"raw_shard": number, "offset": offset[0], "bytes": len(image)}
-            rows.append({"pair_id": pair_id, "caption": caption, "sample": sample, **place})
-    fields = [field for field in SHARDED if field.name != "shard"]
-    for row in rows:
-        for field in fields:
-            if not field.nullable:
-                row.setdefault(field.name, _nothing(field.type))
-    return pa.Table.from_pylist(rows, schema=pa.schema(fields))
-
-
-def _nothing(kind: pa.DataType) -> Any:
-    if pa.types.is_list(kind):
-        return []
-    return "" if pa.types.is_string(kind) else 0
 
 
 def _write_audit(run: Run, source: str, overlaps: Iterable[str]) -> None:

@@ -1,20 +1,17 @@
 """The probe on an evaluation set: which metric and which images choose it."""
 
+from functools import partial
+
 import numpy as np
 import pytest
-import torch
+import scored_sets
 from sklearn.metrics import roc_auc_score
 from trainer_shards import COLOURS, jpeg
 
 from pipeline.evaluate import probe
-from pipeline.evaluate.encode import Encoder
-from pipeline.evaluate.score import score
 from pipeline.settings import EvalSet, EvaluateSettings
-from pipeline.tokenizer import Tokenizer
-from pipeline.trainer.architectures import ARCHITECTURES, Architecture
-from pipeline.trainer.model import build
 
-_CPU = torch.device("cpu")
+scored = partial(scored_sets.scored, settings=EvaluateSettings(batch_size=8, probe_halvings=0))
 
 
 def drawn(root, splits, colours):
@@ -27,16 +24,6 @@ def drawn(root, splits, colours):
                 noise = n + 1000 * place
                 (folder / f"{n}.jpg").write_bytes(jpeg(colour, "left", noise=noise))
     return root
-
-
-def scored(path, overlapping=frozenset(), **changes):
-    arch = Architecture(16, 32, (1,), 64, 16, 64, 1, 32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "tiny", arch)
-        model = build("tiny", 514, seed=0).eval()
-    evalset = EvalSet(**{"name": "things", "path": str(path), "train_split": "train"} | changes)
-    settings = EvaluateSettings(batch_size=8, probe_halvings=0)
-    return score(evalset, Encoder(model, 32, _CPU, settings), Tokenizer([]), overlapping)
 
 
 @pytest.fixture

@@ -1,22 +1,21 @@
 """Scores: zero-shot, linear probe, and what overlap does to both."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
+import scored_sets
 import torch
+from scored_sets import CPU, small_model
 from trainer_shards import COLOURS, jpeg
 
 from pipeline.errors import BadInput
 from pipeline.evaluate import zeroshot
-from pipeline.evaluate.encode import Encoder
-from pipeline.evaluate.score import score
-from pipeline.settings import EvalSet, EvaluateSettings
+from pipeline.settings import EvaluateSettings
 from pipeline.tokenizer import Tokenizer
-from pipeline.trainer.architectures import ARCHITECTURES, Architecture
-from pipeline.trainer.model import build
 
-CPU = torch.device("cpu")
+scored = partial(scored_sets.scored, settings=EvaluateSettings(batch_size=3, probe_halvings=1))
 
 
 def test_a_class_is_the_mean_direction_of_its_prompts_whatever_their_lengths():
@@ -47,16 +46,6 @@ def shapes(tmp_path):
             for n in range(count):
                 (folder / f"{n}.jpg").write_bytes(jpeg(colour, "left", noise=n + 10 * count))
     return tmp_path / "set"
-
-
-def scored(path, overlapping=frozenset(), **changes):
-    arch = Architecture(16, 32, (1,), 64, 16, 64, 1, 32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "tiny", arch)
-        model = build("tiny", 514, seed=0).eval()
-    evalset = EvalSet(**{"name": "things", "path": str(path), "train_split": "train"} | changes)
-    settings = EvaluateSettings(batch_size=3, probe_halvings=1)
-    return score(evalset, Encoder(model, 32, CPU, settings), Tokenizer([]), overlapping)
 
 
 def test_a_set_s_scores_stand_beside_chance_and_majority(shapes):
@@ -96,10 +85,7 @@ def test_a_set_that_cannot_be_scored_is_named(tmp_path):
 
 
 def test_the_answers_are_those_of_encoding_every_prompt_by_itself(shapes):
-    arch = Architecture(16, 32, (1,), 64, 16, 64, 1, 32)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "tiny", arch)
-        model = build("tiny", 514, seed=0).eval()
+    model = small_model()
     names, templates = [("cat",), ("a long-haired dog", "hound")], ["a {}.", "a photo of the {}!"]
     found = zeroshot.class_embeddings(model, Tokenizer([]), names, templates, CPU, batch_size=3)
     for own, row in zip(names, found, strict=True):
@@ -113,28 +99,21 @@ def test_the_answers_are_those_of_encoding_every_prompt_by_itself(shapes):
 
 
 def test_bf16_moves_embeddings_a_little_and_no_more(shapes):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "tiny", Architecture(16, 32, (1,), 64, 16, 64, 1, 32))
-        model = build("tiny", 514, seed=0).eval()
-    evalset = EvalSet(name="things", path=str(shapes))
     kept = []
     for precision in ("fp32", "bf16"):
         settings = EvaluateSettings(batch_size=3, precision=precision)
-        found = score(evalset, Encoder(model, 32, CPU, settings), Tokenizer([]), frozenset())
+        found = scored(shapes, settings=settings, train_split=None)
         kept.append(found.kept.embedding_NE)
     assert not np.array_equal(*kept)
     assert np.abs(kept[0] - kept[1]).max() < 0.03 * np.abs(kept[0]).max()
 
 
 def test_a_diverged_model_is_not_scored(shapes):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "tiny", Architecture(16, 32, (1,), 64, 16, 64, 1, 32))
-        model = build("tiny", 514, seed=0).eval()
+    model = small_model()
     with torch.no_grad():
         model.visual.proj[0, 0] = float("nan")
-    evalset = EvalSet(name="things", path=str(shapes))
     with pytest.raises(BadInput, match="is not finite"):
-        score(evalset, Encoder(model, 32, CPU, EvaluateSettings()), Tokenizer([]), frozenset())
+        scored(shapes, settings=EvaluateSettings(), model=model, train_split=None)
 
 
 def test_of_equally_near_classes_the_first_is_taken_and_stands_first():
@@ -195,11 +174,7 @@ def test_captions_are_found_and_find_their_images(shapes):
 @pytest.mark.parametrize("threads", [1, 3])
 def test_images_are_decoded_by_any_number_of_threads_into_the_same_scores(shapes, threads):
     settings = EvaluateSettings(batch_size=3, probe_halvings=1, threads=threads)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(ARCHITECTURES, "tiny", Architecture(16, 32, (1,), 64, 16, 64, 1, 32))
-        model = build("tiny", 514, seed=0).eval()
-    evalset = EvalSet(name="things", path=str(shapes))
-    told = score(evalset, Encoder(model, 32, CPU, settings), Tokenizer([]), frozenset())
+    told = scored(shapes, settings=settings, train_split=None)
     names = [f"test/{c}_thing/{n}.jpg" for c in sorted(COLOURS) for n in range(2)]
     assert told.predictions[0].names == names
     assert told.told == scored(shapes, train_split=None).told
