@@ -28,8 +28,6 @@ from pipeline.trainer.loop import device_of
 from pipeline.trainer.weights import Weights
 
 _SECTIONS = ("evalsets", "evaluate", "audit")
-_FIXED_TOKENS = 514
-"""Of a vocabulary: bytes, bytes that end a word, the start and the end; the others are merges."""
 
 
 def main(
@@ -118,7 +116,7 @@ def _tokenizer(path: Path, vocabulary: Path | None, found: Weights) -> tokenizer
             f"{path} needs --vocabulary FILE, the merges that it was trained with: for OpenAI's "
             "and most others bpe_simple_vocab_16e6.txt.gz"
         )
-    cutter = tokenizer.load(file, max(0, found.vocabulary - _FIXED_TOKENS))
+    cutter = tokenizer.load_for(file, found.vocabulary)
     if cutter.vocabulary != found.vocabulary:
         raise BadInput(
             f"{file} has {cutter.vocabulary:,} tokens, and {path} was trained with "

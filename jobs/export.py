@@ -13,8 +13,6 @@ from pipeline import tokenizer
 from pipeline.errors import BadInput, MissingTable
 from pipeline.trainer import checkpoint, export, weights
 
-_SPECIALS_AND_BYTES = 514
-
 
 def main(
     run: Path | None,
@@ -29,21 +27,21 @@ def main(
 ) -> None:
     """Export checkpoint `step` of `run`, or its newest, or the weights at `given`."""
     progress = Progress()
-    if run is None and (given is None or vocabulary is None):
-        raise BadInput("name what is exported: --run RUN, or --weights PATH --vocabulary PATH")
     if given is not None and step is not None:
         raise BadInput("--checkpoint is one of a run's, and --weights names others: leave one out")
-    trained = None if run is None else Run.open(run, None, []).path("checkpoints")
-    path = given if given is not None or trained is None else _checkpoint(trained, step, run)
-    if path is None:
+    if run is not None:
+        trained = Run.open(run, None, []).path("checkpoints")
+        path = given or _checkpoint(trained, step, run)
+        merges = vocabulary or trained / VOCABULARY
+    elif given is not None and vocabulary is not None:
+        path, merges = given, vocabulary
+    else:
         raise BadInput("name what is exported: --run RUN, or --weights PATH --vocabulary PATH")
     with progress.note(f"reading {path}"):
         found = weights.read(path, activation=activation_of(activation))
-        merges = vocabulary or (trained or Path()) / VOCABULARY
-        # OpenAI's file has more merges than its models use.
-        cutter = tokenizer.load(merges, found.vocabulary - _SPECIALS_AND_BYTES)
+        cutter = tokenizer.load_for(merges, found.vocabulary)
     with progress.note(f"writing {out}"):
-        export.export(found, cutter, kind, out, _notes(path, found), again=again)
+        export.export(found, cutter, kind, out, _notes(found), again=again)
     progress.say(f"exported: {out}")
 
 
@@ -61,9 +59,9 @@ def _checkpoint(trained: Path, step: str | None, run: Path | None) -> Path:
     return path
 
 
-def _notes(path: Path, found: weights.Weights) -> dict[str, str]:
+def _notes(found: weights.Weights) -> dict[str, str]:
     """What the card says of where the weights are from."""
-    if found.origin != "ours":
+    if found.trained is None:
         return {"weights": f"of {found.origin}"}
-    state = checkpoint.read_state(path)
-    return {"steps": f"{state.step:,}", "pairs it learned from": f"{state.samples:,}"}
+    steps, pairs = found.trained.step, found.trained.samples
+    return {"steps": f"{steps:,}", "pairs it learned from": f"{pairs:,}"}

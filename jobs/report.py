@@ -60,9 +60,7 @@ def write_report(run: Run) -> Path:
         placeholder_urls=run.settings.dedup.placeholder_urls,
         audit=_json(run.path("audit") / "summary.json") if "audit" in there else None,
         training=_training(run),
-        scores=scores_page.shown(_json(run.path("scores") / "scores.json"))
-        if "scores" in there
-        else None,
+        scores=_scores(run) if "scores" in there else None,
         samples=_samples(run, there),
         planted=_json(run.root / "planted.json"),
         missing=[s.verb for s in STAGES if any(t not in there for t in s.writes)],

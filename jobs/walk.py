@@ -172,8 +172,7 @@ def _shard_files(folder: Path) -> list[str]:
     if not folder.exists():
         return [str(folder)]
     index = folder / "index.json"
-    tars = sorted(folder.rglob("*.tar"))
-    return [str(path) for path in ([index] if index.exists() else tars)]
+    return [str(index)] if index.exists() else list(map(str, sorted(folder.rglob("*.tar"))))
 
 
 def _train_spared(settings: Settings) -> tuple[str, ...]:

@@ -38,6 +38,8 @@ _END_OF_WORD = "</w>"
 _MAX_FILE_BYTES = 64 * 2**20
 """Unpacked; OpenAI's file is 3 MB. A file that unpacks without end is refused."""
 _MAX_CACHED_WORDS = 2**18
+_FIXED_TOKENS = 514
+"""Bytes, bytes that end a word, the start and the end; the others are merges."""
 
 
 def _byte_symbols() -> dict[int, str]:
@@ -254,3 +256,9 @@ def load(path: Path, merges: int | None = None) -> Tokenizer:
         learned[left, right] = None
         known.add(left + right)
     return Tokenizer(list(learned))
+
+
+def load_for(path: Path, tokens: int) -> Tokenizer:
+    """The tokenizer of a merges file for a model of so many tokens, which may use fewer merges than
+    the file has: OpenAI's do. Raises BadInput as `load` does."""
+    return load(path, max(0, tokens - _FIXED_TOKENS))

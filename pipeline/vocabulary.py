@@ -19,8 +19,6 @@ from pyspark.sql import functions as F
 from pipeline.schemas import VOCABULARY
 from pipeline.tokenizer import MAX_WORD_BYTES, words
 
-RARE = "rare"
-"""Why a word is left out."""
 _ROOM = 1 << 20
 """Distinct words that a task holds before it hands them on."""
 _LETTERS = 1 << 26

@@ -62,6 +62,16 @@ class Answers:
         return Answers(self.classes, self.truth_N[rows_N], self.predicted_N[rows_N], *some)  # type: ignore[arg-type]
 
 
+def ahead(score_NK: npt.NDArray[np.floating], own_N: Ints) -> Ints:
+    """Of each row, how many columns score better than its own one; of equal ones the first is the
+    better."""
+    value_N1 = np.take_along_axis(score_NK, own_N[:, None], axis=1)
+    is_before = np.arange(score_NK.shape[1]) < own_N[:, None]
+    better, equal = score_NK > value_N1, score_NK == value_N1
+    found: Ints = better.sum(axis=1) + (equal & is_before).sum(axis=1)
+    return found
+
+
 def names(answers: Answers) -> list[str]:
     """The metrics that can be told of the answers."""
     if answers.targets_NK is not None:
@@ -183,7 +193,12 @@ def percentiles(of: Value, weightings: Iterator[Floats]) -> tuple[float | None, 
     found = found[np.isfinite(found)]
     if len(found) < RESAMPLES / 2:
         return None, None
-    low, high = np.quantile(found, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
+    return middle(found)
+
+
+def middle(values: Floats) -> tuple[float, float]:
+    """The ends of what is left when as little is cut from both sides as CONFIDENCE says."""
+    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
     return float(low), float(high)
 
 

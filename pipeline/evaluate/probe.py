@@ -99,16 +99,16 @@ def fit(
 
 def fit_scores(
     train_ND: Features,
-    labels: Sequence[str],
+    labels: Sequence[str] | Truth,
     test_ND: Features,
     halvings: int,
     seed: int,
     *,
-    validation: tuple[Features, Sequence[str]] | None = None,
+    validation: tuple[Features, Sequence[str] | Truth] | None = None,
     measure: Measure = accuracy,
     how: How | None = None,
 ) -> Scores | str:
-    """As `fit`, with the logit of every class, in the order of their sorted names."""
+    """As `fit`, with the logit of every class, in the order of their sorted names or numbers."""
     every_ND, every = train_ND, labels
     if validation is not None:
         every_ND, every = np.concatenate([train_ND, validation[0]]), [*labels, *validation[1]]
@@ -180,29 +180,25 @@ class _Data:
     has_many_labels: bool
     how: How
 
-    def present(self, rows: Bools) -> npt.NDArray[np.int64]:
+    def present(self, rows: Bools) -> Truth:
         """The classes that images of these rows are of."""
         return np.flatnonzero(self.targets_NK[rows].any(0))
 
-    def regression(self, rows: Bools) -> Regression:
-        features, targets = (
-            self.how.sent(self.features_ND[rows]),
-            self.targets_NK[rows],
-        )
+    def regression(self, rows: Bools, present: Truth) -> Regression:
+        features, targets = self.how.sent(self.features_ND[rows]), self.targets_NK[rows]
         if not self.has_many_labels:
-            targets = targets[:, self.present(rows)]
+            targets = targets[:, present]
         # Two classes have one row of weights, as in scikit-learn: two rows would share the penalty.
         if not self.has_many_labels and targets.shape[1] == 2:
             return Regression(features, torch.from_numpy(targets[:, 1:]), "sigmoid")
         loss: Loss = "sigmoid" if self.has_many_labels else "softmax"
         return Regression(features, torch.from_numpy(targets), loss)
 
-    def logits(self, found: Fitted, rows: Bools, features_ND: Features) -> Floats:
-        """Of every class; of one that no image was fitted on, the least."""
-        told: Floats = found.logits(self.how.sent(features_ND)).double().cpu().numpy()
+    def logits(self, found: Fitted, present: Truth, features_ND: torch.Tensor) -> Floats:
+        """Of every class; of one that is not `present`, as no image was fitted on it, the least."""
+        told: Floats = found.logits(features_ND).double().cpu().numpy()
         if self.has_many_labels:
             return told
-        present = self.present(rows)
         if len(present) == 2:
             told = np.concatenate([np.zeros_like(told), told], axis=1)
         every_NK = np.full((len(told), self.targets_NK.shape[1]), -np.inf)
@@ -214,23 +210,24 @@ def _chosen(
     data: _Data, truth: Any, is_held_out: Bools, test_ND: Features, halvings: int, measure: Measure
 ) -> Scores | str:
     fits: dict[float, Fitted] = {}
-    searched = data.regression(~is_held_out)
+    present, everything = data.present(~is_held_out), np.ones(len(is_held_out), dtype=bool)
+    searched = data.regression(~is_held_out, present)
+    held_ND, held_truth = data.how.sent(data.features_ND[is_held_out]), truth[is_held_out]
 
     def score(strength: float) -> float:
         near = min(fits, key=lambda other: (abs(np.log(other / strength)), other), default=None)
         start = None if near is None else fits[near]
         fits[strength] = searched.fit(strength, start, _ROUGH)
-        logits = data.logits(fits[strength], ~is_held_out, data.features_ND[is_held_out])
-        return measure(logits, truth[is_held_out])
+        return measure(data.logits(fits[strength], present, held_ND), held_truth)
 
     strength, best = search(score, halvings)
     if not np.isfinite(best):
         return f"the {int(is_held_out.sum())} images that would choose C do not fix the metric"
-    everything = np.ones(len(is_held_out), dtype=bool)
-    has_same_classes = np.array_equal(data.present(everything), data.present(~is_held_out))
+    all_present = data.present(everything)
+    has_same_classes = np.array_equal(all_present, present)
     start = fits[strength] if has_same_classes or data.has_many_labels else None
-    final = data.regression(everything).fit(strength, start, _FINE)
-    logits = data.logits(final, everything, test_ND)
+    final = data.regression(everything, all_present).fit(strength, start, _FINE)
+    logits = data.logits(final, all_present, data.how.sent(test_ND))
     return Scores(logits, strength, best, final.has_converged)
 
 

@@ -3,7 +3,6 @@
 Shapes: N images, D width, K classes, P classes with images to learn from.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,6 @@ from pipeline.evaluate.encode import Encoded, Encoder
 from pipeline.evaluate.metrics import Answers, Bools, Floats, Ints
 from pipeline.evaluate.overlap import by_overlap
 from pipeline.evaluate.probe import Features, Scores
-from pipeline.evaluate.zeroshot import in_top
 from pipeline.settings import EvalSet
 
 _SEED = 0
@@ -146,13 +144,11 @@ def _answered(
 
     found = probe.fit_scores(
         train.features_ND,
-        _labels(train.truth),
+        train.truth,
         test.features_ND,
         halvings,
         _SEED,
-        validation=None
-        if validation is None
-        else (validation.features_ND, _labels(validation.truth)),
+        validation=None if validation is None else (validation.features_ND, validation.truth),
         measure=measure,
         how=how,
     )
@@ -171,11 +167,6 @@ def _chosen(found: Scores) -> dict[str, Any]:
     }
 
 
-def _labels(truth_N: Ints) -> Sequence[str]:
-    """Names whose order is that of the numbers."""
-    return [f"{number:09}" for number in truth_N.tolist()]
-
-
 def _spread(logits_NP: Floats, there_P: Ints, classes: int) -> Floats:
     """NK: of a class that nothing was learned of, the least."""
     logits_NK = np.full((len(logits_NP), classes), -np.inf)
@@ -188,7 +179,7 @@ def _of_one(logits_NK: Floats, truth_N: Ints) -> Answers:
     if logits_NK.shape[1] == 2:
         positive_N = logits_NK[:, 1] - logits_NK[:, 0]
     predicted_N = logits_NK.argmax(axis=1)
-    top_N = in_top(logits_NK, truth_N)
+    top_N = metrics.ahead(logits_NK, truth_N) < metrics.TOP
     return Answers(logits_NK.shape[1], truth_N, predicted_N, top_N, positive_N)
 
 

@@ -33,21 +33,13 @@ def ranks(image_NE: Embedding, text_TE: Embedding, image_T: Ints) -> tuple[Ints,
         near_NT = image_NE[first : first + tile] @ text_TE.T
         numbers_N1 = np.arange(first, first + len(near_NT))[:, None]
         own_NT = np.where(image_T == numbers_N1, near_NT, -np.inf)
-        text_rank_N[first : first + tile] = _ahead(near_NT, own_NT.argmax(axis=1))
+        text_rank_N[first : first + tile] = metrics.ahead(near_NT, own_NT.argmax(axis=1))
     image_rank_T = np.empty(len(text_TE), np.int64)
     tile = max(1, _TILE // max(1, len(image_NE)))
     for first in range(0, len(text_TE), tile):
         near_TN = text_TE[first : first + tile] @ image_NE.T
-        image_rank_T[first : first + tile] = _ahead(near_TN, image_T[first : first + tile])
+        image_rank_T[first : first + tile] = metrics.ahead(near_TN, image_T[first : first + tile])
     return text_rank_N, image_rank_T
-
-
-def _ahead(near: Embedding, own: Ints) -> Ints:
-    """Of each row, how many columns come before its own one."""
-    value = np.take_along_axis(near, own[:, None], axis=1)
-    is_before = np.arange(near.shape[1]) < own[:, None]
-    found: Ints = (near > value).sum(axis=1) + ((near == value) & is_before).sum(axis=1)
-    return found
 
 
 def recalls(

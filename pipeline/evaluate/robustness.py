@@ -15,7 +15,7 @@ import numpy as np
 from scipy.special import expit, logit
 
 from pipeline.errors import BadInput
-from pipeline.evaluate.metrics import CONFIDENCE, RESAMPLES, Floats
+from pipeline.evaluate.metrics import RESAMPLES, Floats, middle
 
 _SEED = 0
 _LEAST_MODELS = 3
@@ -117,7 +117,7 @@ def effective(
     chance = np.random.default_rng(_SEED)
     x_R, y_R = _drawn(reference, chance), _drawn(shifted, chance)
     told: dict[str, Any] = {"reference_accuracy": x, "shifted_accuracy": y, "gap": x - y}
-    told |= dict(zip(("gap_low", "gap_high"), _ends(x_R - y_R), strict=True))
+    told |= dict(zip(("gap_low", "gap_high"), middle(x_R - y_R), strict=True))
     told |= {"effective_robustness": None, "low": None, "high": None, "line": None, "note": ""}
     if baselines is None:
         return {**told, "note": "without baselines there is no line to compare with"}
@@ -134,7 +134,7 @@ def effective(
         rows = chance.integers(len(x_M), size=len(x_M))
         other = _fitted(x_M[rows], y_M[rows]) or line
         above_R.append(y_one - other.at(x_one))
-    low, high = _ends(np.array(above_R))
+    low, high = middle(np.array(above_R))
     above = y - line.at(x)
     return {**told, "effective_robustness": above, "low": low, "high": high}
 
@@ -148,8 +148,3 @@ def _drawn(of: Sequence[Counted], chance: np.random.Generator) -> Floats:
     drawn = [chance.beta(c.right + 0.5, c.images - c.right + 0.5, RESAMPLES) for c in of]
     found: Floats = np.mean(drawn, axis=0).clip(1e-9, 1 - 1e-9)
     return found
-
-
-def _ends(values: Floats) -> tuple[float, float]:
-    low, high = np.quantile(values, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2])
-    return float(low), float(high)

@@ -184,8 +184,8 @@ def _retrieved(
         batch_size=encoder.settings.batch_size,
         precision=encoder.precision,
     )
-    length_N1 = np.maximum(np.linalg.norm(test.embedding_NE, axis=1, keepdims=True), 1e-12)
-    text_rank_N, image_rank_T = retrieval.ranks(test.embedding_NE / length_N1, text_TE, image_T)
+    image_NE = zeroshot.unit(test.embedding_NE)
+    text_rank_N, image_rank_T = retrieval.ranks(image_NE, text_TE, image_T)
     overlaps_N = _overlaps(test, overlapping)
     told = {
         "split": evalset.split,

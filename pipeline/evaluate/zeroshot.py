@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.evaluate.encode import autocast
-from pipeline.evaluate.metrics import TOP, Answers, Bools, Ints
+from pipeline.evaluate.metrics import TOP, Answers, Ints, ahead
 from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.model import CLIP
 
@@ -73,10 +73,16 @@ def class_embeddings(
     )
     sum_KE = np.zeros((len(names), prompt_PE.shape[1]), np.float64)
     np.add.at(sum_KE, owners, prompt_PE)
-    # Of a mean that is nothing the direction is nothing.
-    length_K1 = np.maximum(np.linalg.norm(sum_KE, axis=1, keepdims=True), 1e-12)
-    mean_KE: Embedding = (sum_KE / length_K1).astype(np.float32)
+    mean_KE: Embedding = unit(sum_KE).astype(np.float32)
     return mean_KE
+
+
+def unit(rows: npt.NDArray[np.floating]) -> npt.NDArray[np.floating]:
+    """The direction of each row; of one that is nothing, nothing."""
+    found: npt.NDArray[np.floating] = rows / np.maximum(
+        np.linalg.norm(rows, axis=1, keepdims=True), 1e-12
+    )
+    return found
 
 
 def predict(embedding_NE: Embedding, class_KE: Embedding) -> Ints:
@@ -97,14 +103,13 @@ def answers(
     predicted_N, in_top_N = np.zeros(images, np.int64), np.zeros(images, np.bool_)
     positive_N = np.zeros(images, np.float32) if classes == 2 else None
     scores_NK = None if targets_NK is None else np.zeros((images, classes), np.float32)
-    # Of several labels, images are compared with one another: then their lengths matter.
-    length_N1 = np.maximum(np.linalg.norm(embedding_NE, axis=1, keepdims=True), 1e-12)
     rows = max(1, _TILE // max(classes, 1))
     for first in range(0, images, rows):
         some = slice(first, first + rows)
-        score_NK = (embedding_NE[some] / length_N1[some]) @ class_KE.T
+        # Of several labels, images are compared with one another: then their lengths matter.
+        score_NK = unit(embedding_NE[some]) @ class_KE.T
         predicted_N[some] = score_NK.argmax(axis=1)
-        in_top_N[some] = in_top(score_NK, truth_N[some])
+        in_top_N[some] = ahead(score_NK, truth_N[some]) < TOP
         if positive_N is not None:
             positive_N[some] = score_NK[:, 1] - score_NK[:, 0]
         if scores_NK is not None:
@@ -112,12 +117,3 @@ def answers(
     if targets_NK is not None:
         return Answers(classes, truth_N, predicted_N, None, None, scores_NK, targets_NK)
     return Answers(classes, truth_N, predicted_N, in_top_N, positive_N)
-
-
-def in_top(score_NK: npt.NDArray[np.floating], truth_N: Ints) -> Bools:
-    """Whether the truth is among the five best; of equal scores the first class comes first."""
-    own_N1 = np.take_along_axis(score_NK, truth_N[:, None], axis=1)
-    is_before = np.arange(score_NK.shape[1]) < truth_N[:, None]
-    ahead_N = (score_NK > own_N1).sum(axis=1) + ((score_NK == own_N1) & is_before).sum(axis=1)
-    found: Bools = ahead_N < TOP
-    return found

@@ -7,10 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pipeline.tokenizer import Tokenizer
+from pipeline.tokenizer import VOCABULARY, Tokenizer
 
-VOCABULARY = "vocabulary.txt.gz"
-"""The merges as they are, in OpenAI's layout; open_clip's SimpleTokenizer takes its path."""
 START, END = "<|startoftext|>", "<|endoftext|>"
 _WORD = (
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"

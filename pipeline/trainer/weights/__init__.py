@@ -38,6 +38,8 @@ class Weights:
     """Digest of the merges that its texts were cut with, where that is known."""
     origin: str = ""
     """Whose files they were."""
+    trained: checkpoint.State | None = None
+    """What their checkpoint says of itself, where it is one of ours."""
 
 
 def read(path: Path | str, *, activation: Activation | None = None) -> Weights:
@@ -87,7 +89,14 @@ def _of_checkpoint(path: Path) -> Weights:
     context = architecture(state.model).context
     tensors = dict(model.state_dict())
     return Weights(
-        state.model, state.vocabulary, context, state.activation, tensors, state.tokenizer, "ours"
+        state.model,
+        state.vocabulary,
+        context,
+        state.activation,
+        tensors,
+        state.tokenizer,
+        origin="ours",
+        trained=state,
     )
 
 

@@ -70,13 +70,13 @@ def _their_names(name: str) -> tuple[str, ...]:
 
 
 def to_theirs(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A state in OpenAI's names as CLIPModel's."""
+    """A state in OpenAI's names as CLIPModel's: views of it."""
     out: dict[str, Tensor] = {}
     for name, value in state.items():
         theirs = _their_names(name)
         parts = value.chunk(3) if len(theirs) == 3 else (value,)
         for their, part in zip(theirs, parts, strict=True):
-            out[their] = (part.T if name in _TRANSPOSED else part).clone().contiguous()
+            out[their] = part.T if name in _TRANSPOSED else part
     return out
 
 
