@@ -8,7 +8,6 @@ so that an interrupted audit goes on and another one with other decisions is qui
 """
 
 import shutil
-import tomllib
 from collections import Counter
 from collections.abc import Callable
 from functools import cached_property, partial
@@ -20,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jobs import audit_captions, audit_sources, load
+from jobs import audit_captions, audit_sources, outside
 from jobs.audit import write_audit, write_pairs
 from jobs.audit_sources import Corpus
 from jobs.lock import alone
@@ -50,13 +49,9 @@ def main(
     """Audit the corpus that is `named` against the evaluation sets of a settings file."""
     progress = Progress()
     settings = _settings(evals, decisions, predictions, progress)
-    if (out / "run.toml").exists():
-        raise BadInput(f"--out {out} is a run directory: name another, or audit it with --run")
+    outside.check_is_no_run(out, "audit")
     corpus = audit_sources.corpus(named, out.absolute() / "_work" / "scanned")
-    try:
-        (out / "_work" / "scanned").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be made ({error.strerror}): name another") from None
+    outside.make_folder(out, "_work/scanned")
     with alone(out):
         _Audit(corpus, settings, out.absolute(), progress).write()
     progress.say(f"report: {out / 'report.html'}")
@@ -65,12 +60,9 @@ def main(
 def _settings(
     evals: Path, decisions: Path | None, predictions: list[Path], progress: Progress
 ) -> Settings:
-    settings = load.load(evals, [])
+    settings = outside.settings_of(evals, _SECTIONS, "an audit of a corpus", progress)
     if not settings.evalsets:
         raise BadInput(f"--evals {evals}: no [[evalsets]]: name at least one there")
-    others = sorted(set(tomllib.loads(evals.read_text(encoding="utf-8"))) - set(_SECTIONS))
-    if others:
-        progress.say(f"{evals}: [{'], ['.join(others)}] do not matter to an audit of a corpus")
     changes: dict[str, Any] = {}
     # Before hours of reading, and not behind them.
     if decisions is not None:

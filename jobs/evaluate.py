@@ -11,9 +11,9 @@ import pyarrow.parquet as pq
 
 from jobs.ledger import Ledger
 from jobs.run import Run
-from jobs.train import VOCABULARY
+from jobs.train import VOCABULARY, newest
 from pipeline import tokenizer
-from pipeline.errors import BadInput, MissingTable
+from pipeline.errors import BadInput
 from pipeline.evaluate.encode import Encoder
 from pipeline.evaluate.scores import Scores, score_all
 from pipeline.trainer import checkpoint
@@ -57,11 +57,9 @@ def main(run: Run) -> None:
 
 def _chosen(run: Run, trained: Path, name: str | None) -> Path:
     """The checkpoint of that name, or the newest."""
-    newest = checkpoint.latest(trained)
-    if newest is None:
-        raise MissingTable(f"{trained} holds no checkpoint: run `wit train --run {run.root}` first")
+    found = newest(run)
     if name in (None, _NEWEST):
-        return newest
+        return found
     there = sorted(path.name for path in trained.glob("step_*"))
     if name not in there:
         raise BadInput(

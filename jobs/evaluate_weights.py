@@ -6,12 +6,11 @@ writes  scores.json, predictions.parquet, report.html
 """
 
 import json
-import tomllib
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from jobs import load
+from jobs import outside
 from jobs.evaluate import overlapping, write
 from jobs.lock import alone
 from jobs.options import activation_of
@@ -40,14 +39,10 @@ def main(
 ) -> None:
     """Score the weights at `path` on the evaluation sets of a settings file."""
     progress = Progress()
-    settings = load.load(evals, [])
+    settings = outside.settings_of(evals, _SECTIONS, "these scores", progress)
     if not any(evalset.scored for evalset in settings.evalsets):
         raise BadInput(f"--evals {evals}: no [[evalsets]] to score: name at least one there")
-    others = sorted(set(tomllib.loads(evals.read_text(encoding="utf-8"))) - set(_SECTIONS))
-    if others:
-        progress.say(f"{evals}: [{'], ['.join(others)}] do not matter to these scores")
-    if (out / "run.toml").exists():
-        raise BadInput(f"--out {out} is a run directory: name another, or evaluate it with --run")
+    outside.check_is_no_run(out, "evaluate")
     audited = _audited(audit)
     looked_for = _looked_for(audited)
     model, found = weights.load_model(path, activation=activation_of(activation))
@@ -55,10 +50,7 @@ def main(
     device = device_of(settings.evaluate.device)
     side = architecture(found.model).resolution
     encoder = Encoder(model.to(device).eval(), side, device, settings.evaluate)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise BadInput(f"--out {out} cannot be made ({error.strerror}): name another") from None
+    outside.make_folder(out)
     with alone(out):
         scores = score_all(
             settings.evalsets,

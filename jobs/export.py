@@ -8,10 +8,10 @@ from pathlib import Path
 from jobs.options import activation_of
 from jobs.progress import Progress
 from jobs.run import Run
-from jobs.train import VOCABULARY
+from jobs.train import VOCABULARY, newest
 from pipeline import tokenizer
-from pipeline.errors import BadInput, MissingTable
-from pipeline.trainer import checkpoint, export, weights
+from pipeline.errors import BadInput
+from pipeline.trainer import export, weights
 
 
 def main(
@@ -30,9 +30,9 @@ def main(
     if given is not None and step is not None:
         raise BadInput("--checkpoint is one of a run's, and --weights names others: leave one out")
     if run is not None:
-        trained = Run.open(run, None, []).path("checkpoints")
-        path = given or _checkpoint(trained, step, run)
-        merges = vocabulary or trained / VOCABULARY
+        opened = Run.open(run, None, [])
+        path = given or _checkpoint(opened, step)
+        merges = vocabulary or opened.path("checkpoints") / VOCABULARY
     elif given is not None and vocabulary is not None:
         path, merges = given, vocabulary
     else:
@@ -45,13 +45,10 @@ def main(
     progress.say(f"exported: {out}")
 
 
-def _checkpoint(trained: Path, step: str | None, run: Path | None) -> Path:
+def _checkpoint(run: Run, step: str | None) -> Path:
     if step is None:
-        newest = checkpoint.latest(trained) if trained.is_dir() else None
-        if newest is None:
-            raise MissingTable(f"{trained} holds no checkpoint: run `wit train --run {run}` first")
-        return newest
-    number = step.removeprefix("step_")
+        return newest(run)
+    trained, number = run.path("checkpoints"), step.removeprefix("step_")
     path = trained / f"step_{int(number):09d}" if number.isdecimal() else trained / number
     if not number.isdecimal() or not path.is_dir():
         there = ", ".join(sorted(p.name for p in trained.glob("step_*"))) or "none"

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
 MANIFEST = "_manifest.json"
-_SETTINGS = "run.toml"
+SETTINGS = "run.toml"
 _MAY_BE_EMPTY = "bigrams titles overlaps dropped coverage audit vocabulary scores".split()  # noqa: SIM905
 
 
@@ -57,7 +57,7 @@ class Run:
 
         Raises OtherSettings when `root` was made with others and `update` is not given.
         """
-        kept = root / _SETTINGS
+        kept = root / SETTINGS
         if not kept.exists():
             if config is None:
                 raise BadInput(

@@ -9,11 +9,21 @@ from jobs.ledger import Ledger
 from jobs.run import Run
 from jobs.stamps import code_version
 from pipeline import tokenizer
+from pipeline.errors import MissingTable
 from pipeline.trainer import checkpoint, parallel
 from pipeline.trainer.loop import steps_in, train
 from pipeline.trainer.samples import Samples
 
 VOCABULARY = tokenizer.VOCABULARY
+
+
+def newest(run: Run) -> Path:
+    """The newest checkpoint of a run. Raises MissingTable where there is none."""
+    trained = run.path("checkpoints")
+    found = checkpoint.latest(trained) if trained.is_dir() else None
+    if found is None:
+        raise MissingTable(f"{trained} holds no checkpoint: run `wit train --run {run.root}` first")
+    return found
 
 
 def main(run: Run) -> None:

@@ -12,7 +12,7 @@ import typer
 from jobs import load, walk
 from jobs.__main__ import main
 from jobs.options import Again, Config, Sets, Update
-from jobs.run import Run
+from jobs.run import SETTINGS, Run
 from pipeline.errors import BadInput, WitError
 from pipeline.settings import LoaderSettings, TrainSettings
 from pipeline.tokenizer import Tokenizer
@@ -56,7 +56,7 @@ def _command(
 
 def _settings(root: Path, config: Path | None, sets: list[str]) -> TrainSettings:
     """Those that the first process will open the run with; nothing is written."""
-    kept = root / "run.toml"
+    kept = root / SETTINGS
     if config is None and not kept.exists():
         raise BadInput(f"{root} is not a run directory: give --config FILE too")
     return load.load(config or kept, sets).train
