@@ -166,7 +166,7 @@ def compared(task: Task, kinds: list[Any], plan: Plan, peak: float | None) -> li
         row = Row(task.model, task.pairs, name, "out of memory")
         if one is not None:
             rate = task.pairs * plan.steps / seconds[name]
-            mfu = rate * training_flops(arch, task.vocabulary) / (peak * 1e12) if peak else None
+            mfu = rate * training_flops(arch) / (peak * 1e12) if peak else None
             row = Row(task.model, task.pairs, name, _how(one.way), rate, mfu, one.peak_bytes / GIB)
         rows.append(row)
     return rows

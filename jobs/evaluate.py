@@ -18,7 +18,7 @@ from pipeline.evaluate.encode import Encoder
 from pipeline.evaluate.scores import Scores, score_all
 from pipeline.trainer import checkpoint
 from pipeline.trainer.architectures import architecture
-from pipeline.trainer.loop import device_of
+from pipeline.trainer.parallel import device_of
 
 SCORES, PREDICTIONS = "scores.json", "predictions.parquet"
 _NEWEST = "newest"

@@ -23,7 +23,7 @@ from pipeline.evaluate.encode import Encoder
 from pipeline.evaluate.scores import score_all
 from pipeline.trainer import weights
 from pipeline.trainer.architectures import architecture
-from pipeline.trainer.loop import device_of
+from pipeline.trainer.parallel import device_of
 from pipeline.trainer.weights import Weights
 
 _SECTIONS = ("evalsets", "evaluate", "audit")

@@ -119,15 +119,6 @@ def save(
     return place
 
 
-def flat_optimizer(model: nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """The statistics of `optimizer`, by `weight/name`."""
-    return {
-        f"{name}/{statistic}": value
-        for name, parameter in model.named_parameters()
-        for statistic, value in optimizer.state[parameter].items()
-    }
-
-
 def _is_whole(path: Path) -> bool:
     try:
         read_state(path)
@@ -231,21 +222,6 @@ def restore_model(path: Path, model: nn.Module) -> None:
     model.load_state_dict(weights, assign=is_empty)
 
 
-def restore_optimizer(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
-    """Set the statistics of `optimizer` to those of the checkpoint at `path`."""
-    parameters = dict(model.named_parameters())
-    state: dict[Tensor, dict[str, Tensor]] = {p: {} for p in parameters.values()}
-    is_fused = any(group.get("fused") for group in optimizer.param_groups)
-    for name, value in optimizer_tensors(path, parameters).items():
-        owner, _, statistic = name.rpartition("/")
-        # AdamW counts its steps on the CPU, and beside the weights when it is fused.
-        is_apart = statistic == "step" and not is_fused
-        device = torch.device("cpu") if is_apart else parameters[owner].device
-        state[parameters[owner]][statistic] = value.to(device)
-    optimizer.state.clear()
-    optimizer.state.update(state)
-
-
 def rng_tensors(path: Path) -> dict[str, Tensor]:
     """The states of random numbers of the checkpoint at `path`, as rng.restore takes them."""
     if not (path / _RNG).exists():
@@ -257,8 +233,8 @@ def rng_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def digest(path: Path) -> str:
-    """What the weights of a checkpoint are known by."""
-    return tensor_files.sha256(path / _MODEL)
+    """What the weights of a checkpoint are known by; they were checked when it was read."""
+    return str(json.loads((path / _STATE).read_bytes())["sha256"][_MODEL])
 
 
 def _damaged(path: Path, why: str) -> DamagedCheckpoint:

@@ -33,11 +33,7 @@ def normalised(
     Channels stay innermost in memory, as convolutions and patches are read fastest.
     """
     scale_C, shift_C = _line(device)
-    return scaled(image_BHWC.to(device, non_blocking=True), scale_C, shift_C, dtype)
-
-
-def scaled(image_BHWC: Tensor, scale_C: Tensor, shift_C: Tensor, dtype: torch.dtype) -> Tensor:
-    """BCHW: one pass over the bytes, also as a part of what torch.compile makes one kernel of."""
+    image_BHWC = image_BHWC.to(device, non_blocking=True)
     return torch.addcmul(shift_C, image_BHWC, scale_C).to(dtype).permute(0, 3, 1, 2)
 
 

@@ -11,7 +11,7 @@ _BACKWARD = 2
 """Of each product both factors have a gradient, and each gradient is such a product."""
 
 
-def training_flops(arch: Architecture, vocabulary: int) -> float:  # noqa: ARG001
+def training_flops(arch: Architecture) -> float:
     """Of a pair, forward and backward. A look-up in a vocabulary of any size costs nothing."""
     return (1 + _BACKWARD) * (image_flops(arch) + text_flops(arch))
 

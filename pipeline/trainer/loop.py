@@ -26,15 +26,13 @@ from pipeline.trainer.feeding import fed
 from pipeline.trainer.flops import training_flops
 from pipeline.trainer.instruments import Instruments, sentence
 from pipeline.trainer.optimizer import get_lr, statistics
-from pipeline.trainer.parallel import Ranks, alone, device_of
+from pipeline.trainer.parallel import Ranks, alone
 from pipeline.trainer.samples import Batches, Samples
 from pipeline.trainer.saving import Saver
 from pipeline.trainer.sharding import whole
 from pipeline.trainer.starting import begun
 from pipeline.trainer.step import Learner, Told, Watch
 from pipeline.trainer.stopping import Stopping
-
-__all__ = ["NotFinite", "Stopped", "Trained", "device_of", "steps_in", "train"]
 
 NOT_FINITE = "not_finite.json"
 
@@ -135,7 +133,7 @@ def train(
             Instruments(
                 folder,
                 settings,
-                flops_per_pair=training_flops(arch, tokenizer.vocabulary),
+                flops_per_pair=training_flops(arch),
                 device=device,
                 ranks=ranks.count,
                 first=first,

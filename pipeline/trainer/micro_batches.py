@@ -10,8 +10,8 @@ be embedded alike, which holds because no model here draws random numbers.
 In names of tensors: B pairs of this rank, L tokens, E embedding.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from pipeline.errors import BadInput
 from pipeline.trainer.loss import TILE, contrastive
 from pipeline.trainer.parallel import ALONE, Ranks
-from pipeline.trainer.recompute import batch_norms
+from pipeline.trainer.recompute import batch_norms, unmoved
 from pipeline.trainer.text_groups import groups_of, on
 
 
@@ -83,7 +83,8 @@ def backward(
         return loss.detach()
 
     # ---- the embeddings of all, and their gradients ----------------------------------------------
-    with torch.no_grad(), _kept_statistics(model):
+    # BatchNorm's running statistics move once for what it sees twice.
+    with torch.no_grad(), unmoved(batch_norms(model)):
         seen = [embedded(number) for number in range(len(parts))]
     image_BE = torch.cat([image_E for image_E, _, _ in seen]).requires_grad_()
     text_BE = torch.cat([text_E for _, text_E, _ in seen]).requires_grad_()
@@ -104,13 +105,3 @@ def backward(
             gradients = [d_image_BE[part], d_text_BE[part], d_scale_now]
             torch.autograd.backward(embedded(number), gradients)
     return loss.detach()
-
-
-@contextmanager
-def _kept_statistics(model: nn.Module) -> Iterator[None]:
-    """BatchNorm's running statistics move once for what it sees twice."""
-    buffers = [buffer for norm in batch_norms(model) for buffer in norm.buffers()]
-    before = [buffer.clone() for buffer in buffers]
-    yield
-    for buffer, was in zip(buffers, before, strict=True):
-        buffer.copy_(was)

@@ -23,8 +23,6 @@ from pipeline.trainer.transformer import (
 )
 from pipeline.trainer.vit import VisionTransformer
 
-__all__ = ["CLIP", "MAX_LOGIT_SCALE", "VisionTransformer", "build", "compile_blocks"]
-
 MAX_LOGIT_SCALE = math.log(100)
 """CLIP, section 2.5: logits are never scaled by more than 100."""
 _GRAPHS = 128

@@ -31,8 +31,6 @@ class Ranks:
 
     rank: int
     count: int
-    local: int
-    """Its number on this machine."""
     device: torch.device
     store: Store | None = field(default=None, repr=False, compare=False)
 
@@ -114,7 +112,7 @@ class Ranks:
             return found
 
 
-ALONE = Ranks(rank=0, count=1, local=0, device=torch.device("cpu"))
+ALONE = Ranks(rank=0, count=1, device=torch.device("cpu"))
 """One process, on the CPU."""
 _joined: list[Ranks] = []
 
@@ -186,7 +184,7 @@ def joined(settings: TrainSettings) -> Iterator[Ranks]:
             f"the {count} processes did not find one another ({error}): see that all were started, "
             "or raise train.wait_seconds"
         ) from None
-    ranks = Ranks(rank, count, local, device, PrefixStore("words", store))
+    ranks = Ranks(rank, count, device, PrefixStore("words", store))
     _joined.append(ranks)
     try:
         yield ranks

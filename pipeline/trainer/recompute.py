@@ -21,7 +21,7 @@ def recomputed(block: _Block, norms: list[nn.Module], *given: Any, **named: Any)
         return block(*given, **named)
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
-        return nullcontext(), _unmoved(norms)
+        return nullcontext(), unmoved(norms)
 
     # There is no chance in a block, so that there is no state of it to keep.
     out: Tensor = checkpoint(
@@ -36,7 +36,7 @@ def batch_norms(module: nn.Module) -> list[nn.Module]:
 
 
 @contextmanager
-def _unmoved(norms: list[nn.Module]) -> Iterator[None]:
+def unmoved(norms: list[nn.Module]) -> Iterator[None]:
     """Let `norms` move copies of their statistics, and forget the copies."""
     # To copy back into the same memory would tell autograd that what it has saved was overwritten.
     kept = [(norm, name, value) for norm in norms for name, value in norm.named_buffers()]

@@ -19,7 +19,8 @@ from pipeline.trainer.optimizer import optimizer_of, statistics
 from pipeline.trainer.parallel import Ranks
 from pipeline.trainer.resnet import Bottleneck
 from pipeline.trainer.sharding import fill, spread
-from pipeline.trainer.transformer import ResidualBlock
+from pipeline.trainer.transformer import Activation, ResidualBlock
+from pipeline.trainer.weights import Weights
 
 
 class Begun(NamedTuple):
@@ -51,10 +52,15 @@ def begun(
         raise BadInput("train.sync_batch_norm needs GPUs: set it to false")
     rng.begin(settings.seed, ranks.rank)
     path, state = ranks.first(lambda: _found(folder, wanted, tell))
-    given = settings.weights if path is None else None
-    if given is not None:
-        found = ranks.first(lambda: weights.read(given).activation)
-        state = replace(state, activation=found)
+    source = settings.weights if path is None else None
+    if source is not None:
+        given: list[Weights] = []  # of the first rank, until its model has them
+
+        def read() -> Activation:
+            given.append(weights.read(source))
+            return given[0].activation
+
+        state = replace(state, activation=ranks.first(read))
     model = build(
         settings.model,
         state.vocabulary,
@@ -67,8 +73,8 @@ def begun(
     check_batch_norm(model, rows, settings.micro_batch_size, is_allowed=allowed)
     if path is not None:
         ranks.first(lambda: checkpoint.restore_model(path, model))
-    elif given is not None:
-        ranks.first(lambda: _take(given, model, state))
+    elif source is not None:
+        ranks.first(lambda: _take(source, given.pop(), model, state))
     model = model.to(ranks.device).train()
     if _is_on(settings.compile == "on", settings.compile == "auto", ranks):
         # Over several ranks BatchNorm's shapes depend on what they told: no graph holds that.
@@ -98,9 +104,8 @@ def _found(folder: Path, wanted: State, tell: Callable[[str], None]) -> tuple[Pa
     return path, replace(here, activation=found.activation)
 
 
-def _take(given: str, model: CLIP, wanted: State) -> None:
-    """Set the weights of `model` to those at `given`. Raises BadInput for another model's."""
-    found = weights.read(given)
+def _take(given: str, found: Weights, model: CLIP, wanted: State) -> None:
+    """Give `model` the weights that were `found` at `given`. Raises BadInput for another's."""
     if found.model != wanted.model:
         raise BadInput(f"train.weights: {given} is a {found.model}: set train.model to that")
     if found.vocabulary != wanted.vocabulary:

@@ -9,7 +9,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-_HEARD = (signal.SIGTERM, signal.SIGUSR1)
+HEARD = (signal.SIGTERM, signal.SIGUSR1)
 
 
 class Stopping:
@@ -29,7 +29,7 @@ class Stopping:
 
     def __enter__(self) -> "Stopping":
         if threading.current_thread() is threading.main_thread():
-            for number in _HEARD:
+            for number in HEARD:
                 self._before[number] = signal.signal(number, self._hear)
         return self
 

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Iterator
 
 from pipeline.errors import WitError
+from pipeline.trainer.stopping import HEARD
 
 TASK = struct.Struct("<IIQ")
 """Slot, first row, rows behind it. Read by whichever worker is free."""
@@ -31,7 +32,7 @@ _ORPHAN_SECONDS = 5.0
 def main(job: int, tasks: int, done: int, memory: int) -> None:
     """Fill rows until no task can come any more."""
     # What asks a job to stop may go to each of its processes; the trainer still finishes a step.
-    for number in (signal.SIGTERM, signal.SIGUSR1):
+    for number in HEARD:
         signal.signal(number, signal.SIG_IGN)
     # What decoders say of broken images, a line each, would fill the disk with nothing to do about.
     logging.disable()

@@ -27,7 +27,7 @@ def test_as_many_are_told_as_torch_counts(name):
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_training_costs_three_times_the_published_forward_pass(name):
-    told = training_flops(ARCHITECTURES[name], 49_408) / 1e9
+    told = training_flops(ARCHITECTURES[name]) / 1e9
     assert told == pytest.approx(3 * PUBLISHED[name], rel=0.002)
 
 
@@ -41,4 +41,4 @@ def test_the_backward_pass_costs_two_forward_passes(name):
         with FlopCounterMode(display=False) as counted:
             image_BE, text_BE, _ = model(image, torch.zeros(2, arch.context, dtype=torch.long))
             (image_BE.sum() + text_BE.sum()).backward()
-    assert training_flops(arch, 600) == counted.get_total_flops() / 2
+    assert training_flops(arch) == counted.get_total_flops() / 2

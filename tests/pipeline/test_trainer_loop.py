@@ -17,6 +17,7 @@ from pipeline.trainer import (
     loop,
     model,
     optimizer,
+    parallel,
     starting,
     tensor_files,
 )
@@ -207,9 +208,9 @@ def test_a_loss_that_is_no_number_stops_before_the_update_and_names_its_pairs(
 def test_a_device_that_is_not_there_is_named():
     if torch.cuda.is_available():
         pytest.skip("this machine has the device")
-    assert loop.device_of("auto").type == "cpu"
+    assert parallel.device_of("auto").type == "cpu"
     with pytest.raises(BadInput, match="`cuda` was asked for"):
-        loop.device_of("cuda")
+        parallel.device_of("cuda")
 
 
 @pytest.fixture

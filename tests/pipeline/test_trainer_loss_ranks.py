@@ -70,7 +70,7 @@ def _learn(rank, folder):
             world_size=count,
             timeout=timedelta(seconds=120),
         )
-        ranks = Ranks(rank, count, rank, torch.device("cpu"))
+        ranks = Ranks(rank, count, torch.device("cpu"))
         found = {tile: _contrasted(ranks, tile) for tile in TILES}
         found["half"] = _contrasted(ranks, 3, torch.float32, half=True)
         found["gathered"] = ranks.gather(torch.tensor([[rank, 1]]))
