@@ -4,7 +4,6 @@ import gzip
 import hashlib
 import io
 import json
-import resource
 import subprocess
 import sys
 import tarfile
@@ -16,6 +15,7 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from test_tars import largest_file
 
 from pipeline.errors import BadInput
 from pipeline.places import beside, read, write
@@ -255,13 +255,9 @@ def test_many_may_look_through_the_same_shards_at_once(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_full_is_told_with_the_way_out(tmp_path: Path) -> None:
     folder = _corpus(tmp_path, [3], index=False)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
-    try:
-        with pytest.raises(BadInput, match=r"cannot keep where samples lie .*make room"):
-            open_index(_Folder(folder), _SKIP)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = r"cannot keep where samples lie .*make room"
+    with largest_file(600), pytest.raises(BadInput, match=told):
+        open_index(_Folder(folder), _SKIP)
     assert {path.name for path in folder.iterdir()} == {"0.tar"}
     assert len(open_index(_Folder(folder), _SKIP)) == 3
 

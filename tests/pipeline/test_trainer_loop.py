@@ -6,6 +6,7 @@ import pickle
 
 import pytest
 import torch
+from checkpoint_files import vouched_for
 from trainer_shards import COLOURS, jpeg, pairs, write_shards
 
 from pipeline.errors import BadInput
@@ -18,7 +19,6 @@ from pipeline.trainer import (
     model,
     optimizer,
     starting,
-    tensor_files,
 )
 from pipeline.trainer.checkpoint import DamagedCheckpoint
 from pipeline.trainer.feeding import normalised
@@ -246,36 +246,29 @@ def test_a_damaged_checkpoint_is_refused_and_named(trained, name, damage):
     assert "\n" not in str(told.value)
 
 
-def _vouched_for(path, **changes):
-    """Make the digests of a changed checkpoint right again."""
-    state = json.loads((path / "state.json").read_text()) | changes
-    state["sha256"] = {name: tensor_files.sha256(path / name) for name in state["sha256"]}
-    (path / "state.json").write_text(json.dumps(state))
-
-
 def test_another_model_s_weights_are_refused(trained):
-    _vouched_for(trained, vocabulary=999)
+    vouched_for(trained, vocabulary=999)
     with pytest.raises(DamagedCheckpoint, match=r"another model's weights.*token_embedding"):
         checkpoint.load_model(trained)
 
 
 @pytest.mark.parametrize("changes", [{"step": "3"}, {"model": ["tiny"]}, {"vocabulary": None}])
 def test_a_state_of_the_wrong_kind_is_refused(trained, changes):
-    _vouched_for(trained, **changes)
+    vouched_for(trained, **changes)
     with pytest.raises(DamagedCheckpoint) as told:
         checkpoint.load_model(trained)
     assert "\n" not in str(told.value)
 
 
 def test_a_state_that_claims_a_giant_model_is_refused_before_memory_is_taken(trained):
-    _vouched_for(trained, vocabulary=10**12)
+    vouched_for(trained, vocabulary=10**12)
     with pytest.raises(DamagedCheckpoint, match="another model's weights"):
         checkpoint.load_model(trained)
 
 
 def test_weights_that_are_no_safetensors_are_refused_though_vouched_for(trained):
     (trained / "model.safetensors").write_bytes(pickle.dumps([1, 2, 3]))
-    _vouched_for(trained)
+    vouched_for(trained)
     with pytest.raises(DamagedCheckpoint, match=r"model\.safetensors"):
         checkpoint.load_model(trained)
 
