@@ -4,7 +4,6 @@ In names of tensors: B batch, L tokens.
 """
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -112,8 +111,3 @@ class Ours:
             learner = Learner(model, clip, optimizer, settings, self._ranks, half=half)
             self._learners[key] = learner
         return self._learners[key](batch, _RATE, is_asked=False)[0]
-
-
-def seconds_told(work: Callable[[], object]) -> float:
-    """The seconds that `work` itself tells, for form.alternate."""
-    return float(work())  # type: ignore[arg-type]
