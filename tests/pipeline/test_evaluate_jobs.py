@@ -6,7 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from trainer_shards import COLOURS, jpeg, pairs, write_shards
+from trainer_shards import COLOURS, jpeg, pairs, shard_stage, vocabulary_stage
 
 from jobs import evaluate, train, train_tokenizer, walk
 from jobs.ledger import Ledger
@@ -30,7 +30,6 @@ def _small_model(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    drawn = pairs(24)
     for colour in COLOURS:
         folder = tmp_path / "set" / "test" / colour
         folder.mkdir(parents=True)
@@ -48,13 +47,7 @@ def run(tmp_path):
         ],
     )
     run = Run(tmp_path / "run", settings)
-    shards = run.path("shards")
-    with run.stage("shard", {}, {}):
-        run.begin("shards")
-        write_shards(shards, drawn)
-        captions = pa.table({"caption": [caption for _, _, caption in drawn]})
-        pq.write_table(captions, shards / "000000.parquet")
-        run.finish("shards", Ledger(24, 24))
+    shard_stage(run, pairs(24))
     return run
 
 
@@ -71,14 +64,9 @@ def audited(run, rows):
         run.finish("audit", Ledger(len(rows), len(rows)))
 
 
-def trained(run, merges=20):
+def trained(run):
     if run.find_manifest("vocabulary") is None:
-        with run.stage("train-tokenizer", {}, {}):
-            folder = run.begin("vocabulary")
-            captions = run.read_arrow("shards", ["caption"])["caption"].to_pylist()
-            learned = tokenizer.learn(tokenizer.count_words(captions), merges)
-            tokenizer.Tokenizer(learned).save(folder / tokenizer.VOCABULARY)
-            run.finish("vocabulary", Ledger(0, 0))
+        vocabulary_stage(run, 20)
     with run.stage("train", {}, {}):
         train.main(run)
     return run.path("checkpoints")

@@ -6,7 +6,12 @@ import json
 import tarfile
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
+
+from jobs.ledger import Ledger
+from pipeline import tokenizer
 
 COLOURS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 220), "white": (250,) * 3}
 
@@ -58,3 +63,22 @@ def write_shards(folder, samples, per_shard=8, *, index=True):
         told = {"samples_per_shard": per_shard, "samples": len(samples), "shards": shards}
         (folder / "index.json").write_text(json.dumps(told))
     return folder
+
+
+def shard_stage(run, drawn):
+    """Write `drawn` as a finished stage `shard` of `run`, with the captions beside the shards."""
+    with run.stage("shard", {}, {}):
+        folder = write_shards(run.begin("shards"), drawn)
+        captions = pa.table({"caption": [caption for _, _, caption in drawn]})
+        pq.write_table(captions, folder / "000000.parquet")
+        run.finish("shards", Ledger(len(drawn), len(drawn)))
+
+
+def vocabulary_stage(run, merges):
+    """Learn so many merges from the captions of the shards, as a finished `train-tokenizer`."""
+    with run.stage("train-tokenizer", {}, {}):
+        folder = run.begin("vocabulary")
+        captions = run.read_arrow("shards", ["caption"])["caption"].to_pylist()
+        learned = tokenizer.learn(tokenizer.count_words(captions), merges)
+        tokenizer.Tokenizer(learned).save(folder / tokenizer.VOCABULARY)
+        run.finish("vocabulary", Ledger(len(captions), len(captions)))
