@@ -17,15 +17,13 @@ from pipeline.schemas import AUDIT
 from pipeline.settings import EvalSet, EvaluateSettings, Settings, TrainSettings
 from pipeline.trainer import architectures, checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(autouse=True)
 def _small_model(monkeypatch):
     small = architectures.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
     monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", small)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ import json
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from safetensors.torch import save_file
 from trainer_shards import COLOURS, jpeg
 
@@ -38,7 +37,7 @@ path = "{root}/shifted"
 
 
 @pytest.fixture
-def theirs(tmp_path):
+def theirs(tmp_path, one_thread):
     """A folder with evaluation sets, baselines, weights and their vocabulary."""
     for name, colours, splits in (
         ("things", list(COLOURS), ("test", "train")),
@@ -56,10 +55,7 @@ def theirs(tmp_path):
     (tmp_path / "evals.toml").write_text(_SETTINGS.format(root=tmp_path))
     Tokenizer([("a", "n")]).save(tmp_path / "theirs.txt.gz")
     save_file(dict(build("tiny", 515, seed=0).state_dict()), tmp_path / "w-quickgelu.safetensors")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path
-    torch.set_num_threads(threads)
+    return tmp_path
 
 
 def evaluated(root, *, audit=None, vocabulary="theirs.txt.gz"):

@@ -26,6 +26,8 @@ from pipeline.trainer.pixels import centre_square
 from pipeline.trainer.samples import Samples
 from pipeline.trainer.sinks import METRICS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = architectures.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
 
 
@@ -42,11 +44,6 @@ class Meter:
 @pytest.fixture(autouse=True)
 def _small_model(monkeypatch):
     monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", SMALL)
-    threads = torch.get_num_threads()
-    # Threads that wait for a busy core cost such a small model more than they give.
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

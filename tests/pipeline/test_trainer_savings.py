@@ -5,10 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.trainer import text_groups
 from pipeline.trainer.architectures import Architecture
 from pipeline.trainer.model import CLIP
 from pipeline.trainer.text_groups import groups_of
+
+pytestmark = pytest.mark.usefixtures("small_groups")
 
 CONTEXT, VOCABULARY = 77, 600
 VIT = Architecture(32, 32, (2,), 64, 16, 64, 3, CONTEXT)
@@ -21,12 +22,6 @@ LENGTHS = {
     "a single text": [5],
     "the least text there is": [2, 2, 77],
 }
-
-
-@pytest.fixture(autouse=True)
-def _small_groups(monkeypatch):
-    """Groups of any size, in batches that a test can afford."""
-    monkeypatch.setattr(text_groups, "LEAST_ROWS", 1)
 
 
 def _texts(lengths, seed=0):
