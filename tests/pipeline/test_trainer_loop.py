@@ -7,6 +7,7 @@ import pickle
 import pytest
 import torch
 from checkpoint_files import vouched_for
+from meters import Meter
 from trainer_shards import COLOURS, jpeg, pairs, write_shards
 
 from pipeline.errors import BadInput
@@ -29,16 +30,6 @@ from pipeline.trainer.sinks import METRICS
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = architectures.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
-
-
-class Meter:
-    def __init__(self, stop_after=math.inf):
-        self.count, self.stop_after = 0, stop_after
-
-    def advance(self, count=1):
-        self.count += count
-        if self.count >= self.stop_after:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True)
