@@ -2,6 +2,7 @@
 
 import json
 
+import eval_files
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -28,12 +29,8 @@ def _small_model(monkeypatch):
 
 @pytest.fixture
 def run(tmp_path):
-    for colour in COLOURS:
-        folder = tmp_path / "set" / "test" / colour
-        folder.mkdir(parents=True)
-        for n in range(2):
-            (folder / f"{n}.jpg").write_bytes(jpeg(colour, "left", noise=n))
-    (tmp_path / "set" / "test" / "red" / "broken.jpg").write_bytes(b"")
+    images = [(f"{c}/{n}.jpg", jpeg(c, "left", noise=n)) for c in COLOURS for n in range(2)]
+    eval_files.folder(tmp_path / "set" / "test", [*images, ("red/broken.jpg", b"")])
     settings = Settings(
         train=TrainSettings(
             model="tiny", batch_size=8, epochs=2.0, warmup_steps=1, save_every_steps=2, merges=20

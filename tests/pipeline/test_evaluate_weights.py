@@ -2,6 +2,7 @@
 
 import json
 
+import eval_files
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -44,12 +45,13 @@ def theirs(tmp_path, one_thread):
         ("shifted", ["red", "blue"], ("test",)),
     ):
         for split in splits:
-            for colour in colours:
-                folder = tmp_path / name / split / colour
-                folder.mkdir(parents=True)
-                for n in range(5):
-                    noise = n + 100 * len(split) + len(name)
-                    (folder / f"{n}.jpg").write_bytes(jpeg(colour, "left", noise=noise))
+            noise = 100 * len(split) + len(name)
+            images = [
+                (f"{split}/{colour}/{n}.jpg", jpeg(colour, "left", noise=noise + n))
+                for colour in colours
+                for n in range(5)
+            ]
+            eval_files.folder(tmp_path / name, images)
     rows = "\n".join(f"m{n},0.{n}5,0.{n}1" for n in range(1, 9))
     (tmp_path / "others.csv").write_text(f"model,reference,shifted\n{rows}\n")
     (tmp_path / "evals.toml").write_text(_SETTINGS.format(root=tmp_path))
