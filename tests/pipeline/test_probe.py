@@ -11,8 +11,8 @@ from pipeline.evaluate.logistic import Regression
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def drawn(rows, width, classes, *, spread=1.0, scales=None, seed=0):
-    chance = np.random.default_rng(seed)
+def drawn(rows, width, classes, *, spread=1.0, scales=None):
+    chance = np.random.default_rng(0)
     centres = spread * chance.standard_normal((classes, width))
     truth = np.arange(rows) % classes
     features = centres[truth] + chance.standard_normal((rows, width))
