@@ -17,22 +17,26 @@ from queries.wordnet import synset_names
 WORDNET = Path("/usr/share/wordnet")
 
 
-def captions(data: Path, rows: int) -> pa.StringArray:
-    """So many captions: those of `data`/captions, and then halves of two of them put together."""
-    files = sorted((data / "captions").glob("*.parquet"))
-    real = [
+def real(data: Path) -> list[str]:
+    """The captions in `data`/captions."""
+    return [
         str(text)
-        for file in files
+        for file in sorted((data / "captions").glob("*.parquet"))
         for text in pq.read_table(file, columns=["text"])["text"].to_pylist()
         if text
     ]
+
+
+def captions(data: Path, rows: int) -> pa.StringArray:
+    """So many captions: those of `data`/captions, and then halves of two of them put together."""
+    texts = real(data)
     rng = random.Random(0)
-    rng.shuffle(real)
-    halves = [text.split() for text in real]
-    while len(real) < rows:
+    rng.shuffle(texts)
+    halves = [text.split() for text in texts]
+    while len(texts) < rows:
         head, tail = rng.choice(halves), rng.choice(halves)
-        real.append(" ".join(head[: (len(head) + 1) // 2] + tail[len(tail) // 2 :]))
-    return pa.array(real[:rows], pa.string())
+        texts.append(" ".join(head[: (len(head) + 1) // 2] + tail[len(tail) // 2 :]))
+    return pa.array(texts[:rows], pa.string())
 
 
 def queries(data: Path, size: int) -> list[str]:

@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import form, loader
-from benchmarks.form import Figure
+from benchmarks.form import Figure, seconds_told
 from benchmarks.gpu_contenders import (
     GIB,
     Contender,
@@ -44,7 +44,7 @@ from benchmarks.gpu_contenders import (
     peers,
     synchronize,
 )
-from benchmarks.training import VOCABULARY, drawn, lengths, seconds_told
+from benchmarks.training import VOCABULARY, drawn, lengths
 from pipeline.settings import LoaderSettings
 from pipeline.tokenizer import Tokenizer
 from pipeline.trainer.architectures import ARCHITECTURES, architecture

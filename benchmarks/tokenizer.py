@@ -7,20 +7,20 @@ process of its own on one thread, and CPU time is told.
 
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from benchmarks import tokenizer_peers
-from benchmarks.form import Figure, publish
+from benchmarks.form import Figure, alternate, publish, seconds_told
+from benchmarks.peers import python_of
 from pipeline import tokenizer
 
 ROOT = Path(__file__).parent.parent
-PEERS = ROOT / "build" / "interop" / "open_clip" / "bin" / "python"
 MERGES, ENCODED, ROUNDS = 48_894, 50_000, 3
 
 
@@ -33,7 +33,7 @@ def captions(data: Path) -> list[str]:
     return found
 
 
-def spent(python: str, name: str, texts: Path, merges: Path) -> tuple[float, int | None]:
+def spent(python: str, name: str, texts: Path, merges: Path) -> float:
     threads = dict.fromkeys(("RAYON_NUM_THREADS", "OMP_NUM_THREADS"), "1")
     environment = {**os.environ, **threads, "TOKENIZERS_PARALLELISM": "false"}
     environment["PYTHONPATH"] = str(ROOT) if python == sys.executable else ""
@@ -42,36 +42,35 @@ def spent(python: str, name: str, texts: Path, merges: Path) -> tuple[float, int
     if done.returncode:
         raise RuntimeError(f"{name}: {done.stderr}")
     told = json.loads(done.stdout.splitlines()[-1])
-    return told["seconds"], told["told"]
+    if told["told"] is not None:
+        print(f"{name}: {told['told']:,} learned, {told['seconds']:.1f} s", flush=True)
+    return float(told["seconds"])
 
 
-def contest(names: dict[str, str], texts: Path, merges: Path, rounds: int) -> dict[str, float]:
-    seconds: dict[str, list[float]] = {name: [] for name in names}
-    for _ in range(rounds):
-        for name, python in names.items():
-            cost, told = spent(python, name, texts, merges)
-            seconds[name].append(cost)
-            if told is not None:
-                print(f"{name}: {told:,} learned, {cost:.1f} s", flush=True)
-    return {name: statistics.median(costs) for name, costs in seconds.items()}
+def contest(names: dict[str, str], texts: Path, merges: Path) -> dict[str, float]:
+    contenders = {n: partial(spent, python, n, texts, merges) for n, python in names.items()}
+    return alternate(contenders, rounds=ROUNDS, measure=seconds_told)
 
 
 def main(data: Path) -> None:
+    peers = python_of("open_clip")
+    if peers is None:
+        sys.exit("the peers are not built: run `make test-interop` first")
     texts = captions(data)
     print(f"{len(texts):,} captions")
     learned = tokenizer.Tokenizer(tokenizer.learn(tokenizer.count_words(texts), MERGES))
     print(f"{len(learned.merges):,} merges, {learned.vocabulary:,} tokens")
-    own, other = sys.executable, str(PEERS)
+    own, other = sys.executable, str(peers)
     with tempfile.TemporaryDirectory(prefix="bench-tokenizer-") as made:
         listed, merges = Path(made, "captions.txt"), Path(made, tokenizer.VOCABULARY)
         some = texts[:: max(1, len(texts) // ENCODED)]
         listed.write_text("\n".join(some), encoding="utf-8")
         learned.save(merges)
         encoding = {"ours_encodes": own, "open_clip_encodes": other, "transformers_encodes": other}
-        encoded = contest(encoding, listed, merges, ROUNDS)
+        encoded = contest(encoding, listed, merges)
         listed.write_text("\n".join(texts), encoding="utf-8")
         learning = {"ours_learns": own, "tokenizers_learns": other}
-        taught = contest(learning, listed, merges, ROUNDS)
+        taught = contest(learning, listed, merges)
     rate = {name: len(some) / cost for name, cost in encoded.items()}
     figures = [
         Figure("encoded", rate["ours_encodes"], "texts/s", rate["open_clip_encodes"], "open_clip"),

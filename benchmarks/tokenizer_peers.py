@@ -4,7 +4,6 @@ python tokenizer_peers.py NAME CAPTIONS MERGES, where CAPTIONS has a caption a l
 merges file. Packages are imported where they are used: no environment has all of them.
 """
 
-import contextlib
 import json
 import resource
 import sys
@@ -32,13 +31,11 @@ def ours_encodes(texts: list[str], merges: str) -> Callable[[], Any]:
 
 
 def open_clip_encodes(texts: list[str], merges: str) -> Callable[[], Any]:
-    import torch
+    sys.path.append(str(Path(__file__).parents[1] / "tests" / "interop" / "scripts"))
+    import torchvision_operators  # noqa: F401
 
-    # torchvision asks for operators that come with its compiled part, which a CPU build may lack.
-    library = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        with contextlib.suppress(RuntimeError):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    # What others import asks for those operators.
+    # isort: split
     from open_clip.tokenizer import SimpleTokenizer
 
     cutter = SimpleTokenizer(bpe_path=merges)

@@ -19,17 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.form import Figure, alternate, publish
+from benchmarks.form import Figure, alternate, publish, seconds_told
 from benchmarks.peers import Peer, python_of
-from benchmarks.training import (
-    VOCABULARY,
-    Lengths,
-    Ours,
-    drawn,
-    lengths,
-    lengths_of,
-    seconds_told,
-)
+from benchmarks.training import VOCABULARY, Lengths, Ours, drawn, lengths, lengths_of
 from pipeline.settings import TrainSettings
 from pipeline.trainer.architectures import architecture
 from pipeline.trainer.feeding import normalised

@@ -7,6 +7,7 @@ random numbers and loss curve, to the bit.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -19,18 +20,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jobs import train
-from jobs.ledger import Ledger
 from jobs.lock import alone
 from jobs.run import MANIFEST, Run
-from pipeline import tokenizer
 from pipeline.schemas import TABLES
 from pipeline.settings import LoaderSettings, Settings, TrainSettings
 from pipeline.trainer.sinks import METRICS, lines_of
-from tests.pipeline.trainer_shards import pairs, write_shards
+from tests.pipeline.trainer_shards import pairs, shard_stage, vocabulary_stage
 
 _ROOT = Path(__file__).parents[2]
 _PAIRS, _BATCH, _MERGES = 48, 8, 40
@@ -80,17 +77,9 @@ def main() -> int:
 
 def undisturbed(root: Path, epochs: float) -> float:
     """Make the shards, train on them, and leave all in `root/whole`; the seconds of a step."""
-    run, drawn = Run(root / "drawn", _settings(2, epochs)), pairs(_PAIRS)
-    with run.stage("shard", {}, {}):
-        write_shards(run.begin("shards"), drawn)
-        captions = pa.table({"caption": [caption for _, _, caption in drawn]})
-        pq.write_table(captions, run.path("shards") / "000000.parquet")
-        run.finish("shards", Ledger(_PAIRS, _PAIRS))
-    with run.stage("train-tokenizer", {}, {}):
-        counts = tokenizer.count_words(caption for _, _, caption in drawn)
-        merges = tokenizer.learn(counts, _MERGES)
-        tokenizer.Tokenizer(merges).save(run.begin("vocabulary") / tokenizer.VOCABULARY)
-        run.finish("vocabulary", Ledger(_PAIRS, _PAIRS))
+    run = Run(root / "drawn", _settings(2, epochs))
+    shard_stage(run, pairs(_PAIRS))
+    vocabulary_stage(run, _MERGES)
     shutil.copytree(root / "drawn", root / "whole")
     started = _start(root / "whole", 2, epochs)
     assert _wait_for_step(root / "whole", started, 1), _log(root / "whole")
@@ -181,10 +170,8 @@ def _kill(process: "subprocess.Popen[bytes]", *, with_workers: bool) -> bool:
     workers = trainer.children(recursive=True) if with_workers else []
     victims = [*workers, trainer]
     for victim in victims:
-        try:
+        with contextlib.suppress(psutil.NoSuchProcess):
             victim.kill()
-        except psutil.NoSuchProcess:
-            continue
     return process.wait() < 0
 
 

@@ -17,9 +17,9 @@ from pipeline.trainer import weights
 from pipeline.trainer.architectures import architecture
 from pipeline.trainer.export import configs, export
 from pipeline.trainer.feeding import normalised
-from pipeline.trainer.model import CLIP, build
+from pipeline.trainer.model import CLIP
 from pipeline.trainer.pixels import centre_square
-from tests.pipeline.weight_files import write_script
+from tests.pipeline import weight_files
 
 pytestmark = pytest.mark.interop
 _TEXTS = ["a dog runs", "two children &amp; a cat's ball", "a literal <|endoftext|> here", "été"]
@@ -51,12 +51,11 @@ def _ours(model: CLIP, given: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _model(name: str) -> tuple[CLIP, weights.Weights]:
-    made = build(name, _MERGES.vocabulary, 0).train()
+    made = weight_files.model(name, vocabulary=_MERGES.vocabulary)
     with torch.no_grad():
-        made.encode_image(torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(1)))
         # A scale as trained models have it: differences of embeddings are as large in the logits.
         made.logit_scale.fill_(np.log(100))
-    found = dict(made.eval().state_dict())
+    found = dict(made.state_dict())
     return made, weights.Weights(name, _MERGES.vocabulary, _CONTEXT, "quick_gelu", found)
 
 
@@ -140,7 +139,7 @@ def test_a_script_in_half_precision_is_to_open_clip_what_it_is_to_us(
     name: str, strangers: Strangers, tmp_path: Path
 ) -> None:
     made, _ = _model(name)
-    write_script(tmp_path / "a.pt", made)
+    weight_files.write_script(tmp_path / "a.pt", made)
     given, told = _given(tmp_path), tmp_path / "told.safetensors"
     strangers.write("open_clip", "models_pass.py", "openai", tmp_path, tmp_path / "a.pt", told)
     model, _ = weights.load_model(tmp_path / "a.pt")

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import torch
+from meters import Meter
 
 from pipeline.errors import WitError
 from pipeline.settings import LoaderSettings, TrainSettings
@@ -16,18 +17,6 @@ LARGE = architectures.Architecture(16, 128, (4,), 128, 4, 64, 1, 32)
 ROOM = 400_000_000
 
 
-class Meter:
-    """Interrupts the training after its first checkpoint."""
-
-    def __init__(self, *, is_interrupting: bool) -> None:
-        self.count, self.is_interrupting = 0, is_interrupting
-
-    def advance(self, count: int = 1) -> None:
-        self.count += count
-        if self.count == 2 and self.is_interrupting:
-            raise KeyboardInterrupt
-
-
 def main(shards: Path, folder: Path) -> None:
     architectures.ARCHITECTURES["tiny"] = LARGE
     torch.set_num_threads(1)
@@ -35,15 +24,15 @@ def main(shards: Path, folder: Path) -> None:
     settings = TrainSettings(
         model="tiny", batch_size=24, epochs=3, save_every_steps=1, device="cpu", micro_batch_size=1
     )
-    try:
-        loop.train(folder, samples, Tokenizer([]), settings, Meter(is_interrupting=True))
+    try:  # a first checkpoint, and a little more
+        loop.train(folder, samples, Tokenizer([]), settings, Meter(stop_after=2))
     except KeyboardInterrupt:
         sys.stdout.write("interrupted\n")
     taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (taken + ROOM, taken + ROOM))
     settings = settings.model_copy(update={"micro_batch_size": None})
     try:
-        loop.train(folder, samples, Tokenizer([]), settings, Meter(is_interrupting=False))
+        loop.train(folder, samples, Tokenizer([]), settings, Meter())
     except WitError as error:
         sys.stdout.write(f"{type(error).__name__}: {error}\n")
 

@@ -9,9 +9,11 @@ import shutil
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import torch
+from meters import Meter
 
 from pipeline.errors import WitError
 from pipeline.settings import LoaderSettings, TrainSettings
@@ -40,18 +42,6 @@ SAVING = {
     "loss_tile": 3,
     "max_grad_norm": 1e3,
 }
-
-
-class Meter:
-    """Sends SIGTERM to process `pid` when `stop_after` steps are done."""
-
-    def __init__(self, stop_after: int = -1, pid: int = 0) -> None:
-        self.count, self.stop_after, self.pid = 0, stop_after, pid
-
-    def advance(self, count: int = 1) -> None:
-        self.count += count
-        if self.count == self.stop_after:
-            os.kill(self.pid, signal.SIGTERM)
 
 
 def ended(folder: Path, samples: Samples, ranks: Ranks, meter: Meter, **changes: object) -> str:
@@ -93,7 +83,7 @@ def main(shards: Path, folder: Path) -> None:
         for kind in ("ddp", "fsdp"):
             whole, broken = folder / f"{kind}-whole", folder / f"{kind}-broken"
             found[whole.name] = ended(whole, samples, ranks, Meter(), parallel=kind)
-            stopping = Meter(4, others[1])
+            stopping = Meter(4, partial(os.kill, others[1], signal.SIGTERM))
             found[broken.name] = ended(broken, samples, ranks, stopping, parallel=kind)
             found[f"{broken.name}-at"] = stopping.count
             found[f"{broken.name}-again"] = ended(broken, samples, ranks, Meter(), parallel=kind)
@@ -102,11 +92,9 @@ def main(shards: Path, folder: Path) -> None:
             other = {"ddp": "fsdp", "fsdp": "ddp"}[kind]
             for source in (whole, folder / "alone"):
                 changed = folder / f"{source.name}-then-{other}"
-                changed.mkdir(exist_ok=True)
                 gone_on(source, 6, changed, ranks)
                 found[changed.name] = ended(changed, samples, ranks, Meter(), parallel=other)
             infinite = folder / f"{kind}-infinite"
-            infinite.mkdir(exist_ok=True)
             gone_on(folder / "infinite", 3, infinite, ranks)
             every = ranks.all_of(ended(infinite, samples, ranks, Meter(), parallel=kind))
             found[infinite.name] = every

@@ -2,11 +2,12 @@
 
 import json
 
+import eval_files
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from trainer_shards import COLOURS, jpeg, pairs, write_shards
+from trainer_shards import COLOURS, jpeg, pairs, shard_stage, vocabulary_stage
 
 from jobs import evaluate, train, train_tokenizer, walk
 from jobs.ledger import Ledger
@@ -17,26 +18,19 @@ from pipeline.schemas import AUDIT
 from pipeline.settings import EvalSet, EvaluateSettings, Settings, TrainSettings
 from pipeline.trainer import architectures, checkpoint
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 @pytest.fixture(autouse=True)
 def _small_model(monkeypatch):
     small = architectures.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
     monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", small)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
 def run(tmp_path):
-    drawn = pairs(24)
-    for colour in COLOURS:
-        folder = tmp_path / "set" / "test" / colour
-        folder.mkdir(parents=True)
-        for n in range(2):
-            (folder / f"{n}.jpg").write_bytes(jpeg(colour, "left", noise=n))
-    (tmp_path / "set" / "test" / "red" / "broken.jpg").write_bytes(b"")
+    images = [(f"{c}/{n}.jpg", jpeg(c, "left", noise=n)) for c in COLOURS for n in range(2)]
+    eval_files.folder(tmp_path / "set" / "test", [*images, ("red/broken.jpg", b"")])
     settings = Settings(
         train=TrainSettings(
             model="tiny", batch_size=8, epochs=2.0, warmup_steps=1, save_every_steps=2, merges=20
@@ -48,13 +42,7 @@ def run(tmp_path):
         ],
     )
     run = Run(tmp_path / "run", settings)
-    shards = run.path("shards")
-    with run.stage("shard", {}, {}):
-        run.begin("shards")
-        write_shards(shards, drawn)
-        captions = pa.table({"caption": [caption for _, _, caption in drawn]})
-        pq.write_table(captions, shards / "000000.parquet")
-        run.finish("shards", Ledger(24, 24))
+    shard_stage(run, pairs(24))
     return run
 
 
@@ -71,14 +59,9 @@ def audited(run, rows):
         run.finish("audit", Ledger(len(rows), len(rows)))
 
 
-def trained(run, merges=20):
+def trained(run):
     if run.find_manifest("vocabulary") is None:
-        with run.stage("train-tokenizer", {}, {}):
-            folder = run.begin("vocabulary")
-            captions = run.read_arrow("shards", ["caption"])["caption"].to_pylist()
-            learned = tokenizer.learn(tokenizer.count_words(captions), merges)
-            tokenizer.Tokenizer(learned).save(folder / tokenizer.VOCABULARY)
-            run.finish("vocabulary", Ledger(0, 0))
+        vocabulary_stage(run, 20)
     with run.stage("train", {}, {}):
         train.main(run)
     return run.path("checkpoints")

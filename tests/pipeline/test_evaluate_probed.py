@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 import scored_sets
+from eval_files import folder
 from sklearn.metrics import roc_auc_score
 from trainer_shards import COLOURS, jpeg
 
@@ -16,14 +17,13 @@ scored = partial(scored_sets.scored, settings=EvaluateSettings(batch_size=8, pro
 
 def drawn(root, splits, colours):
     """Images as split/colour; every one is another."""
-    for place, (split, count) in enumerate(splits.items()):
-        for colour in colours:
-            folder = root / split / colour
-            folder.mkdir(parents=True)
-            for n in range(count):
-                noise = n + 1000 * place
-                (folder / f"{n}.jpg").write_bytes(jpeg(colour, "left", noise=noise))
-    return root
+    images = [
+        (f"{split}/{colour}/{n}.jpg", jpeg(colour, "left", noise=n + 1000 * place))
+        for place, (split, count) in enumerate(splits.items())
+        for colour in colours
+        for n in range(count)
+    ]
+    return folder(root, images)
 
 
 @pytest.fixture
@@ -100,22 +100,19 @@ def test_images_of_several_classes_are_probed_one_class_against_the_others(tmp_p
 
 
 def test_a_set_without_splits_is_not_tested_on_what_it_learned(tmp_path):
-    folder = tmp_path / "s"
-    for colour in ("red", "blue"):
-        (folder / colour).mkdir(parents=True)
-        for n in range(6):
-            (folder / colour / f"{n}.jpg").write_bytes(jpeg(colour, "left", noise=n))
-    told = scored(folder).told["linear_probe"]
+    images = [(f"{c}/{n}.jpg", jpeg(c, "left", noise=n)) for c in ("red", "blue") for n in range(6)]
+    told = scored(folder(tmp_path / "s", images)).told["linear_probe"]
     assert "12 images are in two of its splits" in told["skipped"]
 
 
 def test_splits_that_spell_their_classes_otherwise_are_not_scored_as_wrong(tmp_path):
     path = drawn(tmp_path / "s", {"test": 2}, ["red", "blue"])
-    for colour in ("red", "blue"):
-        (path / "train" / colour.upper()).mkdir(parents=True)
-        for n in range(5):
-            file = path / "train" / colour.upper() / f"{n}.jpg"
-            file.write_bytes(jpeg(colour, "left", noise=n + 50))
+    images = [
+        (f"{colour.upper()}/{n}.jpg", jpeg(colour, "left", noise=n + 50))
+        for colour in ("red", "blue")
+        for n in range(5)
+    ]
+    folder(path / "train", images)
     told = scored(path).told["linear_probe"]
     assert "no image to learn from is of a class" in told["skipped"]
     # A set whose classes are known is told by name, however they are spelled.

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scored_sets
 import torch
+from eval_files import folder
 from scored_sets import CPU, small_model
 from trainer_shards import COLOURS, jpeg
 
@@ -39,13 +40,13 @@ def test_an_image_is_of_the_class_it_points_to():
 
 @pytest.fixture
 def shapes(tmp_path):
-    for split, count in (("test", 2), ("train", 6)):
-        for colour in COLOURS:
-            folder = tmp_path / "set" / split / f"{colour}_thing"
-            folder.mkdir(parents=True)
-            for n in range(count):
-                (folder / f"{n}.jpg").write_bytes(jpeg(colour, "left", noise=n + 10 * count))
-    return tmp_path / "set"
+    images = [
+        (f"{split}/{colour}_thing/{n}.jpg", jpeg(colour, "left", noise=n + 10 * count))
+        for split, count in (("test", 2), ("train", 6))
+        for colour in COLOURS
+        for n in range(count)
+    ]
+    return folder(tmp_path / "set", images)
 
 
 def test_a_set_s_scores_stand_beside_chance_and_majority(shapes):
@@ -84,7 +85,7 @@ def test_a_set_that_cannot_be_scored_is_named(tmp_path):
         scored(tmp_path)
 
 
-def test_the_answers_are_those_of_encoding_every_prompt_by_itself(shapes):
+def test_the_answers_are_those_of_encoding_every_prompt_by_itself():
     model = small_model()
     names, templates = [("cat",), ("a long-haired dog", "hound")], ["a {}.", "a photo of the {}!"]
     found = zeroshot.class_embeddings(model, Tokenizer([]), names, templates, CPU, batch_size=3)

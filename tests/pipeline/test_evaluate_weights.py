@@ -2,10 +2,10 @@
 
 import json
 
+import eval_files
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-import torch
 from safetensors.torch import save_file
 from trainer_shards import COLOURS, jpeg
 
@@ -38,28 +38,26 @@ path = "{root}/shifted"
 
 
 @pytest.fixture
-def theirs(tmp_path):
+def theirs(tmp_path, one_thread):
     """A folder with evaluation sets, baselines, weights and their vocabulary."""
     for name, colours, splits in (
         ("things", list(COLOURS), ("test", "train")),
         ("shifted", ["red", "blue"], ("test",)),
     ):
         for split in splits:
-            for colour in colours:
-                folder = tmp_path / name / split / colour
-                folder.mkdir(parents=True)
-                for n in range(5):
-                    noise = n + 100 * len(split) + len(name)
-                    (folder / f"{n}.jpg").write_bytes(jpeg(colour, "left", noise=noise))
+            noise = 100 * len(split) + len(name)
+            images = [
+                (f"{split}/{colour}/{n}.jpg", jpeg(colour, "left", noise=noise + n))
+                for colour in colours
+                for n in range(5)
+            ]
+            eval_files.folder(tmp_path / name, images)
     rows = "\n".join(f"m{n},0.{n}5,0.{n}1" for n in range(1, 9))
     (tmp_path / "others.csv").write_text(f"model,reference,shifted\n{rows}\n")
     (tmp_path / "evals.toml").write_text(_SETTINGS.format(root=tmp_path))
     Tokenizer([("a", "n")]).save(tmp_path / "theirs.txt.gz")
     save_file(dict(build("tiny", 515, seed=0).state_dict()), tmp_path / "w-quickgelu.safetensors")
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield tmp_path
-    torch.set_num_threads(threads)
+    return tmp_path
 
 
 def evaluated(root, *, audit=None, vocabulary="theirs.txt.gz"):

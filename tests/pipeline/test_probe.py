@@ -8,17 +8,11 @@ from sklearn.linear_model import LogisticRegression
 from pipeline.evaluate import logistic, probe
 from pipeline.evaluate.logistic import Regression
 
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-def drawn(rows, width, classes, *, spread=1.0, scales=None, seed=0):
-    chance = np.random.default_rng(seed)
+def drawn(rows, width, classes, *, spread=1.0, scales=None):
+    chance = np.random.default_rng(0)
     centres = spread * chance.standard_normal((classes, width))
     truth = np.arange(rows) % classes
     features = centres[truth] + chance.standard_normal((rows, width))

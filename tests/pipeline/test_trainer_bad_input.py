@@ -5,11 +5,13 @@ import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
-from ranks_process import SMALL, Meter
+from meters import Meter
+from ranks_process import SMALL
 from trainer_shards import pairs, write_shards
 
 from jobs import walk
@@ -91,7 +93,7 @@ def test_a_training_begins_with_the_weights_of_another(tmp_path, samples):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_weights_of_another_model_or_vocabulary_are_refused(tmp_path, samples, monkeypatch):
+def test_weights_of_another_model_or_vocabulary_are_refused(tmp_path, samples):
     trained(tmp_path / "first", samples)
     given = str(checkpoint.latest(tmp_path / "first"))
     with pytest.raises(BadInput, match=r"is a tiny: set train.model to that"):
@@ -121,7 +123,6 @@ def test_what_changes_only_the_pace_may_change_when_a_training_goes_on(tmp_path,
         "wait_seconds": 7,
         "parallel": "fsdp",
     }
-    broken.mkdir()
     shutil.copytree(whole / "step_000000001", broken / "step_000000001")
     trained(broken, samples, **pace)
     first, second = (
@@ -153,7 +154,7 @@ def test_a_training_that_is_asked_to_stop_saves_and_goes_on_to_the_same_bits(tmp
     trained(whole, samples)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(loop.Stopped, match="after step 2 of 3") as told:
-        trained(broken, samples, meter=Meter(1, os.getpid()))
+        trained(broken, samples, meter=Meter(1, partial(os.kill, os.getpid(), signal.SIGTERM)))
     assert told.value.exit_code == 143
     assert signal.getsignal(signal.SIGTERM) is before
     assert checkpoint.latest(broken).name == "step_000000002"

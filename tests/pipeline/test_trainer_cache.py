@@ -35,18 +35,6 @@ from pipeline.errors import BadInput
 from pipeline.settings.training import LoaderSettings
 from pipeline.trainer.stores import open_store, opened
 
-
-@pytest.fixture
-def server():
-    with Server(SHARDS) as server:
-        yield server
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
-
-
 # Many processes
 
 

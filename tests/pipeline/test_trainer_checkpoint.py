@@ -2,16 +2,14 @@
 
 import json
 import math
-import resource
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
 import torch
 from checkpoint_files import PARAMETERS, STATISTICS, WEIGHTS, saved, state, vouched_for
 from safetensors.torch import load_file
+from test_tars import largest_file
 
 from pipeline.errors import BadInput
 from pipeline.settings import TrainSettings
@@ -109,19 +107,9 @@ def test_a_whole_checkpoint_of_the_same_step_stays_and_a_damaged_one_is_replaced
     assert checkpoint.read_state(path).step == 3
 
 
-@contextmanager
-def _full_disk(limit: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_a_disk_that_is_full_leaves_the_last_checkpoint_and_is_named(tmp_path):
     good = saved(tmp_path)
-    with _full_disk(600), pytest.raises(NotSaved, match=r"step 6 could not be written.*keep_ch"):
+    with largest_file(600), pytest.raises(NotSaved, match=r"step 6 could not be written.*keep_ch"):
         saved(tmp_path, 6, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == [good.name]
     assert checkpoint.read_state(good).step == 3
@@ -158,7 +146,7 @@ def test_the_end_waits_for_the_last_checkpoint(tmp_path):
 
 
 def test_a_full_disk_ends_the_training_at_the_next_checkpoint(tmp_path):
-    with Saver(tmp_path, settings()) as saver, _full_disk(600):
+    with Saver(tmp_path, settings()) as saver, largest_file(600):
         saver.save(WEIGHTS, STATISTICS, rng.states(), state(3))
         with pytest.raises(NotSaved):
             saver.save(WEIGHTS, STATISTICS, rng.states(), state(6))
@@ -166,7 +154,7 @@ def test_a_full_disk_ends_the_training_at_the_next_checkpoint(tmp_path):
 
 def test_an_error_of_the_training_is_not_hidden_by_one_of_the_disk(tmp_path):
     def broken():
-        with _full_disk(600), Saver(tmp_path, settings()) as saver:
+        with largest_file(600), Saver(tmp_path, settings()) as saver:
             saver.save(WEIGHTS, STATISTICS, rng.states(), state(3))
             raise KeyboardInterrupt
 

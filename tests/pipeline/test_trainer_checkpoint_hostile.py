@@ -119,7 +119,7 @@ def test_statistics_of_another_model_are_refused(tmp_path, change, words):
         checkpoint.optimizer_tensors(path, PARAMETERS)
 
 
-def test_random_numbers_of_no_use_are_refused(tmp_path):
+def test_random_numbers_of_no_use_are_refused():
     with pytest.raises(BadInput, match="random numbers"):
         rng.restore({"0/cpu": torch.zeros(3, dtype=torch.uint8)})
     with pytest.raises(BadInput, match="random numbers"):

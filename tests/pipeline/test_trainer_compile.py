@@ -11,13 +11,15 @@ import torch.distributed as dist
 from torch._dynamo.utils import counters
 from torch.nn.parallel import DistributedDataParallel
 
-from pipeline.trainer import text_groups
 from pipeline.trainer.architectures import ARCHITECTURES, Architecture
 from pipeline.trainer.model import CLIP, compile_blocks
 from pipeline.trainer.text_groups import groups_of
 
-# Dynamo looks at what autograd warns of, and hides that warning where it is not an error.
-pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+pytestmark = [
+    pytest.mark.usefixtures("small_groups"),
+    # Dynamo looks at what autograd warns of, and hides that warning where it is not an error.
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning"),
+]
 
 VIT = Architecture(32, 32, (3,), 64, 16, 64, 3, 77)
 RESNET = Architecture(32, 64, (2, 2, 1, 1), 16, None, 64, 3, 77)
@@ -31,12 +33,6 @@ def _forget():
     counters.clear()
     yield
     torch._dynamo.reset()
-
-
-@pytest.fixture(autouse=True)
-def _small_groups(monkeypatch):
-    """Groups of any size, in batches that a test can afford."""
-    monkeypatch.setattr(text_groups, "LEAST_ROWS", 1)
 
 
 def _model(arch):

@@ -2,12 +2,9 @@
 
 import gzip
 import hashlib
-import io
 import json
-import resource
 import subprocess
 import sys
-import tarfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +13,8 @@ import fsspec
 import numpy as np
 import pyarrow as pa
 import pytest
+from test_tars import largest_file
+from trainer_shards import members, tar_of
 
 from pipeline.errors import BadInput
 from pipeline.places import beside, read, write
@@ -25,7 +24,6 @@ from pipeline.trainer.index import Index, open_index
 from pipeline.trainer.stores import Unavailable, open_store
 
 _SKIP, _REFUSE = LoaderSettings(damaged="skip"), LoaderSettings(damaged="refuse")
-_Files = list[tuple[str, bytes]]
 
 
 class _Folder:
@@ -44,30 +42,12 @@ class _Folder:
         return self._store.local(name, size, sha256)
 
 
-def _tar(files: _Files) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.USTAR_FORMAT) as tar:
-        for name, data in files:
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return stream.getvalue()
-
-
-def _pairs(keys: Sequence[object]) -> _Files:
-    return [
-        (f"{key}.{suffix}", f"{suffix} of {key}".encode())
-        for key in keys
-        for suffix in ("jpg", "txt")
-    ]
-
-
 def _corpus(folder: Path, sizes: Sequence[int], *, index: bool) -> Path:
     """Tars of so many pairs, with or without an index.json."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = []
     for number, size in enumerate(sizes):
-        raw = _tar(_pairs([f"{number}-{place}" for place in range(size)]))
+        raw = tar_of(members([f"{number}-{place}" for place in range(size)]))
         path = folder / f"{number}.tar"
         path.write_bytes(raw)
         digest = hashlib.sha256(raw).hexdigest()
@@ -185,7 +165,7 @@ def test_a_promise_that_a_whole_shard_does_not_keep_is_refused(tmp_path: Path) -
 
 
 def test_packed_shards_are_refused_with_the_way_out(tmp_path: Path) -> None:
-    (tmp_path / "0.tar").write_bytes(gzip.compress(_tar(_pairs("ab"))))
+    (tmp_path / "0.tar").write_bytes(gzip.compress(tar_of(members("ab"))))
     with pytest.raises(BadInput, match="gunzip"):
         open_index(_Folder(tmp_path), _SKIP)
 
@@ -213,8 +193,8 @@ def test_shards_of_others_are_walked_once_and_again_only_where_they_changed(
     assert open_index(again, _SKIP).digest == before.digest
     assert again.asked == []
     (folder / "0.tar").unlink()
-    (folder / "1.tar").write_bytes(_tar(_pairs(range(50))))
-    (folder / "3.tar").write_bytes(_tar(_pairs("ab")))
+    (folder / "1.tar").write_bytes(tar_of(members(range(50))))
+    (folder / "3.tar").write_bytes(tar_of(members("ab")))
     changed = _Folder(folder)
     after = open_index(changed, _SKIP)
     assert sorted(changed.asked) == ["1.tar", "3.tar"]
@@ -224,7 +204,7 @@ def test_shards_of_others_are_walked_once_and_again_only_where_they_changed(
 
 def test_the_same_is_lost_whether_a_shard_is_walked_or_known(tmp_path: Path) -> None:
     folder = _corpus(tmp_path, [3], index=False)
-    (folder / "1.tar").write_bytes(_tar([("0.jpg", b"alone")]))
+    (folder / "1.tar").write_bytes(tar_of([("0.jpg", b"alone")]))
     first = open_index(_Folder(folder), _SKIP)
     again = open_index(_Folder(folder), _SKIP)
     again.places(1)
@@ -255,13 +235,9 @@ def test_many_may_look_through_the_same_shards_at_once(tmp_path: Path) -> None:
 
 def test_a_disk_that_is_full_is_told_with_the_way_out(tmp_path: Path) -> None:
     folder = _corpus(tmp_path, [3], index=False)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (600, hard))
-    try:
-        with pytest.raises(BadInput, match=r"cannot keep where samples lie .*make room"):
-            open_index(_Folder(folder), _SKIP)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    told = r"cannot keep where samples lie .*make room"
+    with largest_file(600), pytest.raises(BadInput, match=told):
+        open_index(_Folder(folder), _SKIP)
     assert {path.name for path in folder.iterdir()} == {"0.tar"}
     assert len(open_index(_Folder(folder), _SKIP)) == 3
 

@@ -6,6 +6,8 @@ import pickle
 
 import pytest
 import torch
+from checkpoint_files import vouched_for
+from meters import Meter
 from trainer_shards import COLOURS, jpeg, pairs, write_shards
 
 from pipeline.errors import BadInput
@@ -19,7 +21,6 @@ from pipeline.trainer import (
     optimizer,
     parallel,
     starting,
-    tensor_files,
 )
 from pipeline.trainer.checkpoint import DamagedCheckpoint
 from pipeline.trainer.feeding import normalised
@@ -27,27 +28,14 @@ from pipeline.trainer.pixels import centre_square
 from pipeline.trainer.samples import Samples
 from pipeline.trainer.sinks import METRICS
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = architectures.Architecture(16, 32, (1,), 64, 16, 64, 1, 32, learning_rate=1e-3)
-
-
-class Meter:
-    def __init__(self, stop_after=math.inf):
-        self.count, self.stop_after = 0, stop_after
-
-    def advance(self, count=1):
-        self.count += count
-        if self.count >= self.stop_after:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(autouse=True)
 def _small_model(monkeypatch):
     monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", SMALL)
-    threads = torch.get_num_threads()
-    # Threads that wait for a busy core cost such a small model more than they give.
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -247,36 +235,29 @@ def test_a_damaged_checkpoint_is_refused_and_named(trained, name, damage):
     assert "\n" not in str(told.value)
 
 
-def _vouched_for(path, **changes):
-    """Make the digests of a changed checkpoint right again."""
-    state = json.loads((path / "state.json").read_text()) | changes
-    state["sha256"] = {name: tensor_files.sha256(path / name) for name in state["sha256"]}
-    (path / "state.json").write_text(json.dumps(state))
-
-
 def test_another_model_s_weights_are_refused(trained):
-    _vouched_for(trained, vocabulary=999)
+    vouched_for(trained, vocabulary=999)
     with pytest.raises(DamagedCheckpoint, match=r"another model's weights.*token_embedding"):
         checkpoint.load_model(trained)
 
 
 @pytest.mark.parametrize("changes", [{"step": "3"}, {"model": ["tiny"]}, {"vocabulary": None}])
 def test_a_state_of_the_wrong_kind_is_refused(trained, changes):
-    _vouched_for(trained, **changes)
+    vouched_for(trained, **changes)
     with pytest.raises(DamagedCheckpoint) as told:
         checkpoint.load_model(trained)
     assert "\n" not in str(told.value)
 
 
 def test_a_state_that_claims_a_giant_model_is_refused_before_memory_is_taken(trained):
-    _vouched_for(trained, vocabulary=10**12)
+    vouched_for(trained, vocabulary=10**12)
     with pytest.raises(DamagedCheckpoint, match="another model's weights"):
         checkpoint.load_model(trained)
 
 
 def test_weights_that_are_no_safetensors_are_refused_though_vouched_for(trained):
     (trained / "model.safetensors").write_bytes(pickle.dumps([1, 2, 3]))
-    _vouched_for(trained)
+    vouched_for(trained)
     with pytest.raises(DamagedCheckpoint, match=r"model\.safetensors"):
         checkpoint.load_model(trained)
 

@@ -8,23 +8,18 @@ import pytest
 import torch
 
 from pipeline.errors import BadInput
-from pipeline.trainer import text_groups
 from pipeline.trainer.architectures import Architecture
 from pipeline.trainer.loss import contrastive
 from pipeline.trainer.micro_batches import backward, check_batch_norm
 from pipeline.trainer.model import CLIP
+
+pytestmark = pytest.mark.usefixtures("small_groups")
 
 ROWS, CONTEXT, VOCABULARY = 13, 16, 300
 SIZES = {
     "ViT": Architecture(24, 32, (2,), 64, 16, 64, 2, CONTEXT),
     "ResNet": Architecture(24, 32, (1, 1, 1, 1), 4, None, 64, 1, CONTEXT),
 }
-
-
-@pytest.fixture(autouse=True)
-def _small_groups(monkeypatch):
-    """Groups of any size, in batches that a test can afford."""
-    monkeypatch.setattr(text_groups, "LEAST_ROWS", 1)
 
 
 def _model(kind="ViT", dtype=torch.float64):

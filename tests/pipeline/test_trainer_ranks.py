@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 import ranks_process
 import torch
+from checkpoint_files import vouched_for
+from meters import Meter
 from safetensors.torch import load_file, save_file
 from trainer_shards import pairs, write_shards
 
 from pipeline.settings import LoaderSettings
-from pipeline.trainer import architectures, checkpoint, tensor_files
+from pipeline.trainer import architectures, checkpoint
 from pipeline.trainer.parallel import ALONE
 from pipeline.trainer.samples import Samples
 
@@ -47,7 +49,7 @@ def folder(tmp_path_factory, shards):
     samples = Samples(shards, LoaderSettings(workers=0))
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(architectures.ARCHITECTURES, "tiny", ranks_process.SMALL)
-        ended = ranks_process.ended(folder / "alone", samples, ALONE, ranks_process.Meter())
+        ended = ranks_process.ended(folder / "alone", samples, ALONE, Meter())
         assert ended == "done"
         _make_infinite(folder / "alone" / "step_000000003", folder / "infinite")
     process = torchrun(ROOT / "tests/pipeline/ranks_process.py", shards, folder)
@@ -61,9 +63,7 @@ def _make_infinite(source, folder):
     weights = load_file(place / "model.safetensors")
     weights["text_projection"].fill_(torch.inf)
     save_file(weights, place / "model.safetensors")
-    told = json.loads((place / "state.json").read_text())
-    told["sha256"]["model.safetensors"] = tensor_files.sha256(place / "model.safetensors")
-    (place / "state.json").write_text(json.dumps(told))
+    vouched_for(place)
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_what_two_processes_saved_one_goes_on_from(folder, shards, kind, tmp_pat
     monkeypatch.setitem(architectures.ARCHITECTURES, "tiny", ranks_process.SMALL)
     shutil.copytree(folder / f"{kind}-whole" / "step_000000006", tmp_path / "step_000000006")
     samples = Samples(shards, LoaderSettings(workers=0))
-    assert ranks_process.ended(tmp_path, samples, ALONE, ranks_process.Meter()) == "done"
+    assert ranks_process.ended(tmp_path, samples, ALONE, Meter()) == "done"
     assert strayed(weights(tmp_path), folder) < 3e-3
 
 

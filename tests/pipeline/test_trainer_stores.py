@@ -12,7 +12,7 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from loopback import LoopbackFileSystem, Server
+from loopback import LoopbackFileSystem
 from store_cases import (
     BYTES,
     QUICK,
@@ -45,17 +45,6 @@ def somebody_without_rights():
             os.seteuid(0)
     else:
         yield
-
-
-@pytest.fixture
-def server():
-    with Server(SHARDS) as server:
-        yield server
-
-
-@pytest.fixture
-def cache(tmp_path):
-    return tmp_path / "cache"
 
 
 # A folder of this machine

@@ -3,12 +3,12 @@
 import gzip
 import io
 import tarfile
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trainer_shards import Files, members, tar_of
 from webdataset import TarWriter
 
 from pipeline.errors import BadInput
@@ -16,31 +16,12 @@ from pipeline.trainer import walked
 from pipeline.trainer.headers import samples_of
 from pipeline.trainer.walked import walk, walk_carefully
 
-_Files = list[tuple[str, bytes]]
 _FORMATS = (tarfile.USTAR_FORMAT, tarfile.PAX_FORMAT, tarfile.GNU_FORMAT)
 
 
-def _tar(files: _Files, form: int = tarfile.USTAR_FORMAT, time: float = 0) -> bytes:
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
-        for name, data in files:
-            info = tarfile.TarInfo(name)
-            info.size, info.mtime = len(data), time
-            tar.addfile(info, io.BytesIO(data))
-    return stream.getvalue()
-
-
-def _pairs(keys: Sequence[object]) -> _Files:
-    return [
-        (f"{key}.{suffix}", f"{suffix} of {key}".encode())
-        for key in keys
-        for suffix in ("jpg", "txt")
-    ]
-
-
-def _lost(folder: Path, files: _Files, form: int = tarfile.USTAR_FORMAT) -> tuple[list, dict]:
+def _lost(folder: Path, files: Files, form: int = tarfile.USTAR_FORMAT) -> tuple[list, dict]:
     path = folder / "a.tar"
-    path.write_bytes(_tar(files, form))
+    path.write_bytes(tar_of(files, form))
     walked = walk(path)
     return walked.rows.column("key").to_pylist(), walked.lost
 
@@ -48,14 +29,14 @@ def _lost(folder: Path, files: _Files, form: int = tarfile.USTAR_FORMAT) -> tupl
 @pytest.mark.parametrize("form", _FORMATS)
 def test_what_cannot_be_learned_from_is_lost_by_its_reason(tmp_path: Path, form: int) -> None:
     files = [
-        *_pairs(["../../up", "0", "/root"]),
+        *members(["../../up", "0", "/root"]),
         ("1.txt", b"no image"),
         ("2.jpg", b"no caption"),
         ("3.jpg", b"an empty one"),
         ("3.txt", b""),
-        *_pairs(["4"]),
+        *members(["4"]),
         ("4.txt", b"another"),
-        *_pairs(["0", "5"]),
+        *members(["0", "5"]),
         ("5.right.png", b"another image"),
         ("readme", b"no key"),
         ("6.jpg", b"what is told is no caption"),
@@ -83,7 +64,7 @@ def test_what_cannot_be_learned_from_is_lost_by_its_reason(tmp_path: Path, form:
 
 def test_of_a_key_that_comes_twice_the_first_sample_stays(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
-    path.write_bytes(_tar([("0.jpg", b"first"), ("0.txt", b"a"), *_pairs(["1", "0"])]))
+    path.write_bytes(tar_of([("0.jpg", b"first"), ("0.txt", b"a"), *members(["1", "0"])]))
     row = walk(path).rows.to_pylist()[0]
     assert path.read_bytes()[row["image"] :][: row["image_bytes"]] == b"first"
 
@@ -95,7 +76,7 @@ def test_links_and_names_that_are_no_text_harm_nothing(tmp_path: Path) -> None:
             info = tarfile.TarInfo(name)
             info.type, info.linkname = kind, "/etc/passwd"
             tar.addfile(info)
-    odd = _tar(_pairs(["xx"])).replace(b"xx.", b"\xff\xfe.")
+    odd = tar_of(members(["xx"])).replace(b"xx.", b"\xff\xfe.")
     path = tmp_path / "a.tar"
     path.write_bytes(stream.getvalue().rstrip(b"\0").ljust(1024, b"\0") + _sound(odd))
     walked = walk(path)
@@ -138,7 +119,7 @@ def test_large_images_are_passed_over_and_many_samples_fit(tmp_path: Path) -> No
         for number, size in enumerate(sizes)
         for suffix in ("jpg", "txt")
     ]
-    path.write_bytes(_tar(files))
+    path.write_bytes(tar_of(files))
     assert _is_plain(path)
     assert walk(path).rows.column("image_bytes").to_pylist() == sizes
     assert walk(path) == walk_carefully(path)
@@ -176,11 +157,11 @@ _HARM = st.lists(
     time=st.sampled_from([0, 1.5]),
     harm=st.just([]) | _HARM,
     end=st.none() | st.integers(0, 20_000),
-    behind=st.sampled_from([b"", b"\0" * 700, b"more", _tar(_pairs("q"))]),
+    behind=st.sampled_from([b"", b"\0" * 700, b"more", tar_of(members("q"))]),
 )
 def test_the_short_way_finds_what_the_careful_one_finds(
     tmp_path_factory: pytest.TempPathFactory,
-    files: _Files,
+    files: Files,
     form: int,
     time: float,
     harm: list[tuple[int, int, int]],
@@ -188,7 +169,7 @@ def test_the_short_way_finds_what_the_careful_one_finds(
     behind: bytes,
 ) -> None:
     short = [(name[-90:] if form == tarfile.USTAR_FORMAT else name, data) for name, data in files]
-    raw = bytearray(_tar(short, form, time if form == tarfile.PAX_FORMAT else 0))
+    raw = bytearray(tar_of(short, form, time if form == tarfile.PAX_FORMAT else 0))
     for at, value, length in harm:
         raw[at : at + length] = bytes([value]) * len(raw[at : at + length])
     path = tmp_path_factory.getbasetemp() / "short.tar"
@@ -204,7 +185,7 @@ def test_a_sample_of_many_members_is_held_in_bounds(
 ) -> None:
     monkeypatch.setattr(walked, "MAX_MEMBERS", 20)
     path = tmp_path / "a.tar"
-    path.write_bytes(_tar([*_pairs("0"), *[(f"0.{n}", b"") for n in range(size)]]))
+    path.write_bytes(tar_of([*members("0"), *[(f"0.{n}", b"") for n in range(size)]]))
     found = walk(path)
     assert found.rows.num_rows == 1
     assert sum(found.lost.values()) == max(0, size - 18)
@@ -212,6 +193,6 @@ def test_a_sample_of_many_members_is_held_in_bounds(
 
 def test_a_packed_tar_is_refused_with_the_way_out(tmp_path: Path) -> None:
     path = tmp_path / "a.tar"
-    path.write_bytes(gzip.compress(_tar(_pairs("0"))))
+    path.write_bytes(gzip.compress(tar_of(members("0"))))
     with pytest.raises(BadInput, match="gunzip"):
         walk(path)

@@ -11,7 +11,7 @@ from pipeline.schemas import VOCABULARY
 CAPTIONS = ["the cat sat on the mat", "The cat's hat &amp; 2 cats", "", "<|endoftext|> café", None]
 
 
-def counted(batches, monkeypatch=None):
+def counted(batches):
     columns = [pa.record_batch([pa.array(batch, pa.string())], ["caption"]) for batch in batches]
     return list(vocabulary._count(iter(columns)))
 

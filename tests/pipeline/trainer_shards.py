@@ -1,13 +1,20 @@
-"""Shards of drawn pairs, for the tests of the trainer."""
+"""Shards of drawn pairs and of made files, for the tests of the trainer."""
 
 import hashlib
 import io
 import json
 import tarfile
+from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
+from jobs.ledger import Ledger
+from pipeline import tokenizer
+
+Files = list[tuple[str, bytes]]
 COLOURS = {"red": (220, 30, 30), "green": (30, 170, 60), "blue": (40, 60, 220), "white": (250,) * 3}
 
 
@@ -35,21 +42,39 @@ def pairs(count):
     return out
 
 
+def tar_of(files: Files, form: int = tarfile.USTAR_FORMAT, time: float = 0) -> bytes:
+    """A tar of named files, all of one time."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w", format=form) as tar:
+        for name, data in files:
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime = len(data), time
+            tar.addfile(info, io.BytesIO(data))
+    return stream.getvalue()
+
+
+def members(keys: Sequence[object]) -> Files:
+    """An image and a caption of each key, which only say what they are."""
+    return [
+        (f"{key}.{suffix}", f"{suffix} of {key}".encode())
+        for key in keys
+        for suffix in ("jpg", "txt")
+    ]
+
+
 def write_shards(folder, samples, per_shard=8, *, index=True):
     """Write `samples` as the stage `shard` does."""
     folder.mkdir(parents=True, exist_ok=True)
     shards = []
     for first in range(0, len(samples), per_shard):
         path = folder / f"{first // per_shard:06d}.tar"
-        part = samples[first : first + per_shard]
-        with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as tar:
-            for key, image, caption in part:
-                told = json.dumps({"pair_id": key}).encode()
-                for suffix, body in (("jpg", image), ("txt", caption.encode()), ("json", told)):
-                    member = tarfile.TarInfo(f"{key}.{suffix}")
-                    member.size = len(body)
-                    tar.addfile(member, io.BytesIO(body))
-        data = path.read_bytes()
+        part, files = samples[first : first + per_shard], []
+        for key, image, caption in part:
+            told = json.dumps({"pair_id": key}).encode()
+            files += [(f"{key}.jpg", image), (f"{key}.txt", caption.encode())]
+            files.append((f"{key}.json", told))
+        data = tar_of(files)
+        path.write_bytes(data)
         digest = hashlib.sha256(data).hexdigest()
         shards.append(
             {"name": path.name, "samples": len(part), "bytes": len(data), "sha256": digest}
@@ -58,3 +83,22 @@ def write_shards(folder, samples, per_shard=8, *, index=True):
         told = {"samples_per_shard": per_shard, "samples": len(samples), "shards": shards}
         (folder / "index.json").write_text(json.dumps(told))
     return folder
+
+
+def shard_stage(run, drawn):
+    """Write `drawn` as a finished stage `shard` of `run`, with the captions beside the shards."""
+    with run.stage("shard", {}, {}):
+        folder = write_shards(run.begin("shards"), drawn)
+        captions = pa.table({"caption": [caption for _, _, caption in drawn]})
+        pq.write_table(captions, folder / "000000.parquet")
+        run.finish("shards", Ledger(len(drawn), len(drawn)))
+
+
+def vocabulary_stage(run, merges):
+    """Learn so many merges from the captions of the shards, as a finished `train-tokenizer`."""
+    with run.stage("train-tokenizer", {}, {}):
+        folder = run.begin("vocabulary")
+        captions = run.read_arrow("shards", ["caption"])["caption"].to_pylist()
+        learned = tokenizer.learn(tokenizer.count_words(captions), merges)
+        tokenizer.Tokenizer(learned).save(folder / tokenizer.VOCABULARY)
+        run.finish("vocabulary", Ledger(len(captions), len(captions)))

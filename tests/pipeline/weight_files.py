@@ -18,9 +18,9 @@ VOCABULARY = 600
 CONTEXT, SIDE = 32, 64
 
 
-def model(name: str = "tiny", seed: int = 0) -> CLIP:
+def model(name: str = "tiny", seed: int = 0, vocabulary: int = VOCABULARY) -> CLIP:
     """A small model whose statistics of BatchNorm are not what they begin with."""
-    made = build(name, VOCABULARY, seed).train()
+    made = build(name, vocabulary, seed).train()
     with torch.no_grad():
         made.encode_image(torch.randn(4, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(1)))
     return made.eval()
