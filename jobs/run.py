@@ -8,12 +8,10 @@ rows; rows in are rows out and the dropped, or the run stops.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +22,7 @@ import pyarrow.parquet as pq
 from jobs import load
 from jobs.ledger import Ledger
 from jobs.lock import alone
+from jobs.notes import Stage, changed, json_of, write_whole
 from jobs.progress import Progress
 from jobs.stamps import code_version, digest
 from pipeline.errors import BadInput, MissingTable, WitError
@@ -49,7 +48,7 @@ class Run:
         self.root = root
         self.settings = settings
         self.progress = Progress()
-        self._stage: _Stage | None = None
+        self._stage: Stage | None = None
 
     @classmethod
     def open(cls, root: Path, config: Path | None, sets: list[str], *, update: bool = False) -> Run:
@@ -72,22 +71,22 @@ class Run:
                     f"--run {root} cannot be made ({error.strerror}): name another folder"
                 ) from None
             with alone(root):
-                _write_whole(kept, load.dump(settings))
+                write_whole(kept, load.dump(settings))
             return cls(root, settings)
         old = load.load(kept, [])
         if config is None and not sets:
             return cls(root, old)
         settings = load.load(config or kept, sets)
-        changed = _changed(old.model_dump(), settings.model_dump())
+        different = changed(old.model_dump(), settings.model_dump())
         is_begun = any((root / table.folder).exists() for table in TABLES.values())
-        if changed and is_begun and not update:
+        if different and is_begun and not update:
             raise OtherSettings(
-                f"{root} was made with other settings ({', '.join(changed)}): add --update to "
+                f"{root} was made with other settings ({', '.join(different)}): add --update to "
                 "take the new ones and redo what they change, or name another --run"
             )
-        if changed:
+        if different:
             with alone(root):
-                _write_whole(kept, load.dump(settings))
+                write_whole(kept, load.dump(settings))
         return cls(root, settings)
 
     # -- where things lie ------------------------------------------------------------------
@@ -116,7 +115,7 @@ class Run:
 
     def find_manifest(self, table: str) -> dict[str, Any] | None:
         """The manifest of `table`, or None when the table does not exist or is not whole."""
-        return _json_of(self.path(table) / MANIFEST)
+        return json_of(self.path(table) / MANIFEST)
 
     def rows(self, table: str) -> int:
         """The rows of a finished table."""
@@ -168,7 +167,7 @@ class Run:
         `further` are the settings, as `section.key`, with whose change it goes on from what it
         has made.
         """
-        self._stage = _Stage(name, settings, dict(inputs), time.monotonic(), again, further)
+        self._stage = Stage(name, settings, dict(inputs), time.monotonic(), again, further)
         try:
             with self.progress.stage(name):
                 yield
@@ -184,16 +183,16 @@ class Run:
         """
         stage, folder = self._current(), self.path(table)
         begun, manifest = folder / "_begun.json", folder / MANIFEST
-        before = _json_of(begun) or _json_of(manifest)
+        before = json_of(begun) or json_of(manifest)
         if resume and not stage.again and before is not None and stage.goes_on_from(before):
-            _write_whole(begun, json.dumps(stage.identity, sort_keys=True))
+            write_whole(begun, json.dumps(stage.identity, sort_keys=True))
             manifest.unlink(missing_ok=True)
             return folder
         manifest.unlink(missing_ok=True)
         if folder.exists():
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
-        _write_whole(begun, json.dumps(stage.identity, sort_keys=True))
+        write_whole(begun, json.dumps(stage.identity, sort_keys=True))
         return folder
 
     def finish(self, table: str, ledger: Ledger) -> None:
@@ -227,7 +226,7 @@ class Run:
             "seconds": round(time.monotonic() - stage.began, 3),
             "code": code_version(),
         }
-        _write_whole(self.path(table) / MANIFEST, json.dumps(manifest, indent=1))
+        write_whole(self.path(table) / MANIFEST, json.dumps(manifest, indent=1))
         (self.path(table) / "_begun.json").unlink(missing_ok=True)
 
     def write(
@@ -266,30 +265,10 @@ class Run:
         pq.write_table(rows.cast(TABLES[table].schema), folder / "part-00000.parquet")
         self.finish(table, ledger)
 
-    def _current(self) -> _Stage:
+    def _current(self) -> Stage:
         if self._stage is None:
             raise RuntimeError("a table is written inside `with run.stage(...)`")
         return self._stage
-
-
-@dataclass
-class _Stage:
-    name: str
-    settings: Any
-    inputs: dict[str, str]
-    began: float
-    again: bool
-    further: frozenset[str]
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        return {"stage": self.name, "settings": self.settings, "inputs": self.inputs}
-
-    def goes_on_from(self, before: dict[str, Any]) -> bool:
-        """Whether what was made `before` stays good, as its note or its manifest tells."""
-        changed = _changed(before.get("settings"), self.settings)
-        is_of_the_same = [before.get(key) == self.identity[key] for key in ("stage", "inputs")]
-        return all(is_of_the_same) and self.further.issuperset(changed)
 
 
 def writer_of(table: str) -> str:
@@ -297,31 +276,6 @@ def writer_of(table: str) -> str:
     from jobs.walk import STAGES
 
     return next(stage.verb for stage in STAGES if table in stage.writes)
-
-
-def _json_of(path: Path) -> dict[str, Any] | None:
-    """A manifest or a note; None where it is not there or not whole."""
-    try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
-        return None
-    return found
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half written."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
-
-
-def _changed(old: Any, new: Any, at: str = "") -> list[str]:
-    """The paths at which two trees of settings differ."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        keys = sorted(old.keys() | new.keys())
-        inner = [_changed(old.get(k), new.get(k), f"{at}.{k}" if at else str(k)) for k in keys]
-        return [path for paths in inner for path in paths]
-    return [] if old == new else [at]
 
 
 def spark_schema(schema: pa.Schema) -> Any:

@@ -6,16 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs import sources
+from jobs import stage_sources
 from jobs.lock import alone
 from jobs.run import Run
 from jobs.stamps import stamp
 from pipeline.errors import BadInput, WitError
 from pipeline.settings import Settings
-
-
-def _no_sources(_: Settings) -> list[str]:
-    return []
 
 
 def _no_tables(_: Settings) -> tuple[str, ...]:
@@ -33,7 +29,7 @@ class Stage:
     sections: tuple[str, ...]
     """Sections of the settings that change its result, or single keys of others; of a list of
     sections that key of each."""
-    sources: Callable[[Settings], list[str]] = _no_sources
+    sources: Callable[[Settings], list[str]] = stage_sources.nothing
     """Files from outside the run that it reads."""
     spared: Callable[[Settings], tuple[str, ...]] = _no_tables
     """Tables that it does without, where the settings name something else in their place."""
@@ -115,76 +111,12 @@ def _that_matters(section: Any) -> Any:
     return section.model_dump(mode="json", exclude=set(section.pace))
 
 
-def _evalset_paths(settings: Settings) -> list[str]:
-    return [evalset.path for evalset in settings.evalsets]
-
-
-def _audit_sources(settings: Settings) -> list[str]:
-    captions = [s.captions for s in settings.evalsets if s.captions is not None]
-    decisions = [] if settings.audit.decisions is None else [settings.audit.decisions]
-    return [*_evalset_paths(settings), *captions, *decisions, *settings.audit.predictions]
-
-
-def _derive_sources(settings: Settings) -> list[str]:
-    derive = settings.derive
-    wordnet = [] if derive.wordnet is None else [derive.wordnet]
-    blocklist = [] if derive.blocklist is None else [derive.blocklist]
-    dumps = sources.expand(derive.dumps)
-    pageviews = sources.expand(derive.pageviews)
-    return [*dumps, *pageviews, *wordnet, *blocklist]
-
-
-def _ingest_sources(settings: Settings) -> list[str]:
-    ingest = settings.ingest
-    crawls = sources.expand([*ingest.wats, *ingest.warcs])
-    tables = sources.expand([table.path for table in ingest.tables])
-    lists = [*ingest.blocked_domains, *ingest.blocked_urls, *ingest.blocked_captions]
-    model = [] if ingest.filter_model is None else [ingest.filter_model]
-    return [*crawls, *tables, *sources.expand(lists), *model]
-
-
-def _dedup_sources(settings: Settings) -> list[str]:
-    return [] if settings.dedup.decisions is None else [settings.dedup.decisions]
-
-
-def _tokenizer_sources(settings: Settings) -> list[str]:
-    given = settings.train.vocabulary
-    return _shards_elsewhere(settings) if given is None else [given]
-
-
 def _tokenizer_spared(settings: Settings) -> tuple[str, ...]:
     return _train_spared(settings) if settings.train.vocabulary is None else ("shards",)
 
 
-def _train_sources(settings: Settings) -> list[str]:
-    given = settings.train.weights
-    return [*_shards_elsewhere(settings), *([] if given is None else [given])]
-
-
-def _shards_elsewhere(settings: Settings) -> list[str]:
-    where = settings.train.shards
-    # Of shards at an address, what changes in them is seen by the training, when it goes on.
-    return [] if where is None or "://" in where else _shard_files(Path(where))
-
-
-def _shard_files(folder: Path) -> list[str]:
-    """What a folder of shards is known by; notes of where samples lie come to it and go."""
-    if not folder.exists():
-        return [str(folder)]
-    index = folder / "index.json"
-    return [str(index)] if index.exists() else list(map(str, sorted(folder.rglob("*.tar"))))
-
-
 def _train_spared(settings: Settings) -> tuple[str, ...]:
     return () if settings.train.shards is None else ("shards",)
-
-
-def _evaluate_sources(settings: Settings) -> list[str]:
-    scored = [evalset for evalset in settings.evalsets if evalset.scored]
-    labels = [evalset.labels for evalset in scored if evalset.labels is not None]
-    captions = [evalset.captions for evalset in scored if evalset.captions is not None]
-    baselines = [one.baselines for one in settings.evaluate.robustness if one.baselines]
-    return [*_evalset_paths(settings), *labels, *captions, *baselines]
 
 
 _IMAGES_OF_SETS = tuple(
@@ -199,9 +131,9 @@ STAGES = (
         (),
         ("words", "bigrams", "titles", "queries"),
         ("derive",),
-        _derive_sources,
+        stage_sources.of_derive,
     ),
-    Stage("ingest", "jobs.ingest", (), ("candidates",), ("ingest",), _ingest_sources),
+    Stage("ingest", "jobs.ingest", (), ("candidates",), ("ingest",), stage_sources.of_ingest),
     Stage("match", "jobs.match", ("candidates", "queries"), ("matched", "counts"), ("match",)),
     Stage("draw", "jobs.draw", ("matched", "counts"), ("drawn", "draws"), ("balance",)),
     Stage(
@@ -218,7 +150,7 @@ STAGES = (
         ("images",),
         ("fingerprints",),
         ("fingerprint", *_IMAGES_OF_SETS),
-        _evalset_paths,
+        stage_sources.of_evalsets,
     ),
     Stage(
         "dedup",
@@ -226,7 +158,7 @@ STAGES = (
         ("images", "fingerprints"),
         ("overlaps", "deduped", "dropped"),
         ("dedup", "evalsets.name", "evalsets.purpose"),
-        _dedup_sources,
+        stage_sources.of_dedup,
     ),
     Stage(
         "balance",
@@ -242,7 +174,7 @@ STAGES = (
         ("images", "fingerprints", "overlaps", "dropped", "shards"),
         ("audit",),
         ("audit", "dedup", *_IMAGES_OF_SETS, "evalsets.purpose", "evalsets.captions"),
-        _audit_sources,
+        stage_sources.of_audit,
     ),
     Stage(
         "train-tokenizer",
@@ -250,7 +182,7 @@ STAGES = (
         ("shards",),
         ("vocabulary",),
         ("train.vocabulary", "train.merges", "train.vocabulary_words", "train.shards"),
-        _tokenizer_sources,
+        stage_sources.of_tokenizer,
         _tokenizer_spared,
     ),
     Stage(
@@ -259,7 +191,7 @@ STAGES = (
         ("shards", "vocabulary"),
         ("checkpoints",),
         ("loader", "train"),
-        _train_sources,
+        stage_sources.of_train,
         _train_spared,
     ),
     Stage(
@@ -268,7 +200,7 @@ STAGES = (
         ("checkpoints", "audit"),
         ("scores",),
         ("evaluate", "evalsets", "audit.significance"),
-        _evaluate_sources,
+        stage_sources.of_evaluate,
         lambda settings: () if settings.train.shards is None else ("audit",),
     ),
 )
