@@ -1,0 +1,119 @@
+"""A server of the S3 protocol on loopback (moto's), which can be told to refuse and to be slow."""
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from werkzeug.serving import make_server
+
+BUCKET = "corpus"
+_XML = "<?xml version='1.0'?><Error><Code>{0}</Code><Message>{0}</Message></Error>"
+
+
+@dataclass
+class Fault:
+    """What is answered instead: to requests that `fits`, so many times (or always)."""
+
+    status: int
+    code: str
+    fits: Callable[[str, str], bool] = lambda method, path: True
+    times: int | None = None
+    met: int = 0
+
+
+@dataclass
+class S3Server:
+    """Where it listens, what it was asked, and the faults that are planted in it."""
+
+    port: int = 0
+    faults: list[Fault] = field(default_factory=list)
+    asked: list[tuple[str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+    """That each answer waits."""
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process needs to reach it."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing",
+            "AWS_DEFAULT_REGION": "us-east-1",
+            "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_CONFIG_FILE": os.devnull,
+            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        }
+
+    def refuse(
+        self,
+        times: int | None,
+        status: int = 503,
+        code: str = "SlowDown",
+        fits: Callable[[str, str], bool] = lambda method, path: True,
+    ) -> Fault:
+        """Answer the next `times` requests that fit with an error; all of them for None."""
+        fault = Fault(status, code, fits, times)
+        with self.lock:
+            self.faults.append(fault)
+        return fault
+
+    def fault_for(self, method: str, path: str) -> Fault | None:
+        with self.lock:
+            self.asked.append((method, path))
+            for fault in self.faults:
+                if fault.fits(method, path) and (fault.times is None or fault.met < fault.times):
+                    fault.met += 1
+                    return fault
+        return None
+
+
+@contextmanager
+def s3_server() -> Iterator[S3Server]:
+    """A server with one empty bucket, gone afterwards with all that it held."""
+    from moto.core import DEFAULT_ACCOUNT_ID
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+    from moto.s3.models import s3_backends
+
+    app = DomainDispatcherApplication(create_backend_app)
+    told = S3Server()
+
+    def faulty(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
+        method = environ["REQUEST_METHOD"]
+        path = environ["PATH_INFO"] + "?" + environ.get("QUERY_STRING", "")
+        fault = told.fault_for(method, path)
+        if told.seconds:
+            time.sleep(told.seconds)
+        if fault is None:
+            answer: Iterable[bytes] = app(environ, start)
+            return answer
+        body = _XML.format(fault.code).encode() if method != "HEAD" else b""
+        environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+        head = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
+        start(f"{fault.status} Refused", head)
+        return [body]
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        told.port = probe.getsockname()[1]
+    server = make_server("127.0.0.1", told.port, faulty, threaded=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].create_bucket(BUCKET, "us-east-1")
+        yield told
+    finally:
+        server.shutdown()
+        thread.join(10)
+        server.server_close()
+        s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
