@@ -10,12 +10,11 @@ again.
 import os
 import shutil
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, cast
 from uuid import uuid4
 
 from typing_extensions import TypeIs
@@ -23,14 +22,10 @@ from upath import UPath
 
 from pipeline import store_errors
 from pipeline.errors import BadInput
+from pipeline.store_calls import Patient, answer, found, quietly
 
 Place = Path | UPath
-T = TypeVar("T")
 
-_TRIES = 5
-_FIRST_WAIT_SECONDS = 1.0
-"""Twice as long before each further try: 15 seconds in all. In each the client of S3 asks five
-times, within a second or two."""
 PART_BYTES = 1 << 24
 """Of an upload; a longer file goes in several. S3 takes 10,000 of them: files of up to 156 GiB."""
 _BLOCK_BYTES = 1 << 23
@@ -83,17 +78,21 @@ def put(where: Place, data: bytes | str) -> None:
     """Write an object, which is seen whole or not at all; it replaces what was there."""
     whole = data.encode() if isinstance(data, str) else data
     if is_remote(where):
-        _answer(where, lambda fs, path: fs.pipe_file(path, whole))
+        answer(where, lambda fs, path: fs.pipe_file(path, whole))
         return
     with _staged(where) as staged:
         staged.write_bytes(whole)
+
+
+def _in_parts(fs: Any) -> dict[str, int]:
+    return {"chunksize": PART_BYTES} if "s3" in fs.protocol else {}
 
 
 def put_file(file: Path, where: Place) -> None:
     """Put what a local file holds, which is seen whole or not at all; a file of the same disk
     is moved."""
     if is_remote(where):
-        _answer(where, lambda fs, path: fs.put_file(str(file), path, **_in_parts(fs)))
+        answer(where, lambda fs, path: fs.put_file(str(file), path, **_in_parts(fs)))
         return
     try:
         file.replace(where)
@@ -121,7 +120,7 @@ def create(where: Place, data: bytes | str) -> bool:
             return True
 
         # An answer that got lost leaves one's own object behind, and a second try meets it.
-        return _answer(where, pipe) or read(where) == whole
+        return answer(where, pipe) or read(where) == whole
     staged = where.with_name(f".{where.name}.{uuid4().hex}")
     try:
         staged.write_bytes(whole)
@@ -136,7 +135,7 @@ def create(where: Place, data: bytes | str) -> bool:
 def remove(where: Place) -> None:
     """Remove an object, if it is there."""
     if is_remote(where):
-        _quietly(where, lambda fs, path: fs.rm_file(path))
+        quietly(where, lambda fs, path: fs.rm_file(path))
     else:
         where.unlink(missing_ok=True)
 
@@ -144,7 +143,7 @@ def remove(where: Place) -> None:
 def clear(folder: Place) -> None:
     """Remove a folder and all that is in it."""
     if is_remote(folder):
-        _quietly(folder, lambda fs, path: fs.rm(path, recursive=True))
+        quietly(folder, lambda fs, path: fs.rm(path, recursive=True))
     elif folder.exists():
         shutil.rmtree(folder)
 
@@ -171,7 +170,7 @@ def _staged(where: Path) -> Iterator[Path]:
 def read(where: Place) -> bytes:
     """All bytes of an object. Raises FileNotFoundError."""
     if is_remote(where):
-        return cast(bytes, _answer(where, lambda fs, path: fs.cat_file(path)))
+        return cast(bytes, answer(where, lambda fs, path: fs.cat_file(path)))
     return where.read_bytes()
 
 
@@ -181,9 +180,7 @@ def read_at(where: Place, offset: int, size: int) -> bytes:
         if not size:
             return b""
         end = offset + size
-        return cast(
-            bytes, _answer(where, lambda fs, path: fs.cat_file(path, start=offset, end=end))
-        )
+        return cast(bytes, answer(where, lambda fs, path: fs.cat_file(path, start=offset, end=end)))
     with where.open("rb", buffering=0) as file:
         return os.pread(file.fileno(), size, offset)
 
@@ -197,7 +194,7 @@ def opened(where: Place) -> BinaryIO:
                 BinaryIO, fs.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead")
             )
 
-        return cast(BinaryIO, _Patient(_answer(where, open_it), where))
+        return cast(BinaryIO, Patient(answer(where, open_it), where))
     return where.open("rb")
 
 
@@ -205,7 +202,7 @@ def size(where: Place) -> int | None:
     """The length of an object; None when there is none."""
     try:
         if is_remote(where):
-            return int(_answer(where, lambda fs, path: fs.size(path)))
+            return int(answer(where, lambda fs, path: fs.size(path)))
         return where.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -214,14 +211,14 @@ def size(where: Place) -> int | None:
 def exists(where: Place) -> bool:
     """Whether there is an object, or a folder with any."""
     if is_remote(where):
-        return bool(_answer(where, lambda fs, path: fs.exists(path)))
+        return bool(answer(where, lambda fs, path: fs.exists(path)))
     return where.exists()
 
 
 def modified(where: Place) -> datetime:
     """When an object was written, by the clock of its store. Raises FileNotFoundError."""
     if is_remote(where):
-        told: datetime = _answer(where, lambda fs, path: fs.modified(path))
+        told: datetime = answer(where, lambda fs, path: fs.modified(path))
         return told if told.tzinfo else told.replace(tzinfo=UTC)
     return datetime.fromtimestamp(where.stat().st_mtime, UTC)
 
@@ -239,12 +236,12 @@ def sizes(folder: Place) -> list[tuple[Place, int]]:
         return [(path, path.stat().st_size) for path in files(folder)]
     begin = len(folder.path.rstrip("/")) + 1
     try:
-        found = _answer(folder, _found)
+        listed = answer(folder, found)
     except FileNotFoundError:
         return []
     return [
         (folder / name[begin:], int(about["size"]))
-        for name, about in sorted(found.items())
+        for name, about in sorted(listed.items())
         if name[begin:]
     ]
 
@@ -257,84 +254,5 @@ def local(where: Place, scratch: str | None = None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="wit-", dir=scratch) as folder:
         file = Path(folder, where.name)
-        _answer(where, lambda fs, path: fs.get_file(path, str(file)))
+        answer(where, lambda fs, path: fs.get_file(path, str(file)))
         yield file
-
-
-# -- the store's answers -----------------------------------------------------------------------
-
-
-def _quietly(where: UPath, call: Callable[[Any, str], object]) -> None:
-    try:
-        _answer(where, call)
-    except FileNotFoundError:
-        return
-
-
-def _answer(where: UPath, call: Callable[[Any, str], T]) -> T:
-    """What a store says, asked again where it is busy.
-
-    Raises FileNotFoundError, and BadInput for what a person can mend.
-    """
-    for tried in range(1, _TRIES + 1):
-        try:
-            return call(where.fs, where.path)
-        except Exception as error:
-            if store_errors.is_busy(error) and tried < _TRIES:
-                time.sleep(_FIRST_WAIT_SECONDS * 2 ** (tried - 1))
-                continue
-            if isinstance(error, FileNotFoundError) and store_errors.code_of(error) != (
-                "NoSuchBucket"
-            ):
-                raise
-            known = store_errors.told(_in_words(error, where), str(where), tried)
-            if known is None:
-                raise
-            raise known from error
-    raise AssertionError("unreachable")
-
-
-def _in_words(error: Exception, where: UPath) -> Exception:
-    """An error with the store's code: answers to HEAD have no body, and no room for it."""
-    if store_errors.code_of(error) not in ("400", "403"):
-        return error
-    try:
-        where.fs.cat_file(where.path, start=0, end=1)
-    except Exception as told:  # noqa: BLE001 -- the store told it already, in fewer words
-        if store_errors.code_of(told) is not None:
-            return told
-    return error
-
-
-def _in_parts(fs: Any) -> dict[str, int]:
-    return {"chunksize": PART_BYTES} if "s3" in fs.protocol else {}
-
-
-def _found(fs: Any, path: str) -> dict[str, Any]:
-    fs.invalidate_cache()  # other processes may have written since it was asked last
-    return cast(dict[str, Any], fs.find(path, detail=True))
-
-
-class _Patient:
-    """A remote file whose reads are asked again where the store is busy."""
-
-    def __init__(self, file: BinaryIO, where: UPath) -> None:
-        self._file, self._where = file, where
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __enter__(self) -> "_Patient":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def read(self, size: int = -1) -> bytes:
-        at = self._file.tell()
-
-        def again(_: Any, __: str) -> bytes:
-            self._file.seek(at)
-            return self._file.read(size)
-
-        return _answer(self._where, again)

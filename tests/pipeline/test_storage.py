@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import storage
+from pipeline import storage, store_calls
 from pipeline.errors import BadInput
 from tests.s3_server import BUCKET, S3Server, s3_server
 
@@ -21,7 +21,7 @@ def one_server() -> Iterator[S3Server]:
     with s3_server() as server, pytest.MonkeyPatch.context() as patch:
         for name, value in server.environment.items():
             patch.setenv(name, value)
-        patch.setattr(storage, "_FIRST_WAIT_SECONDS", 0.01)
+        patch.setattr(store_calls, "FIRST_WAIT_SECONDS", 0.01)
         yield server
 
 

@@ -1,0 +1,90 @@
+"""Store calls: what a store is asked, again where it is busy, and its errors in words."""
+
+import time
+from collections.abc import Callable
+from typing import Any, BinaryIO, TypeVar, cast
+
+from upath import UPath
+
+from pipeline import store_errors
+
+T = TypeVar("T")
+
+TRIES = 5
+FIRST_WAIT_SECONDS = 1.0
+"""Twice as long before each further try: 15 seconds in all. In each the client of S3 asks five
+times, within a second or two."""
+
+
+def quietly(where: UPath, call: Callable[[Any, str], object]) -> None:
+    """As `answer`; what is not there needs no call."""
+    try:
+        answer(where, call)
+    except FileNotFoundError:
+        return
+
+
+def answer(where: UPath, call: Callable[[Any, str], T]) -> T:
+    """What a store says, asked again where it is busy.
+
+    Raises FileNotFoundError, and BadInput for what a person can mend.
+    """
+    for tried in range(1, TRIES + 1):
+        try:
+            return call(where.fs, where.path)
+        except Exception as error:
+            if store_errors.is_busy(error) and tried < TRIES:
+                time.sleep(FIRST_WAIT_SECONDS * 2 ** (tried - 1))
+                continue
+            if isinstance(error, FileNotFoundError) and store_errors.code_of(error) != (
+                "NoSuchBucket"
+            ):
+                raise
+            known = store_errors.told(_in_words(error, where), str(where), tried)
+            if known is None:
+                raise
+            raise known from error
+    raise AssertionError("unreachable")
+
+
+def _in_words(error: Exception, where: UPath) -> Exception:
+    """An error with the store's code: answers to HEAD have no body, and no room for it."""
+    if store_errors.code_of(error) not in ("400", "403"):
+        return error
+    try:
+        where.fs.cat_file(where.path, start=0, end=1)
+    except Exception as told:  # noqa: BLE001 -- the store told it already, in fewer words
+        if store_errors.code_of(told) is not None:
+            return told
+    return error
+
+
+def found(fs: Any, path: str) -> dict[str, Any]:
+    """All objects below `path`, by name."""
+    fs.invalidate_cache()  # other processes may have written since it was asked last
+    return cast(dict[str, Any], fs.find(path, detail=True))
+
+
+class Patient:
+    """A remote file whose reads are asked again where the store is busy."""
+
+    def __init__(self, file: BinaryIO, where: UPath) -> None:
+        self._file, self._where = file, where
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __enter__(self) -> "Patient":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def read(self, size: int = -1) -> bytes:
+        at = self._file.tell()
+
+        def again(_: Any, __: str) -> bytes:
+            self._file.seek(at)
+            return self._file.read(size)
+
+        return answer(self._where, again)
