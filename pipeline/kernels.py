@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.caching import CacheImpl, UserProvidedCacheLocator
 from numba.extending import intrinsic
 
 Bytes = npt.NDArray[np.uint8]
@@ -27,25 +29,63 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+_ROOT = Path(__file__).resolve().parent.parent
+"""A folder, or the zip that was sent to a cluster."""
+
+
+def _sources() -> list[bytes]:
+    """Every source file that may hold a kernel, in the order of their names."""
+    if _ROOT.is_dir():
+        files = [file for room in ("pipeline", "queries") for file in (_ROOT / room).rglob("*.py")]
+        named = {file.relative_to(_ROOT).as_posix(): file.read_bytes() for file in files}
+    else:
+        with zipfile.ZipFile(_ROOT) as packed:
+            names = [name for name in packed.namelist() if name.endswith(".py")]
+            rooms = ("pipeline/", "queries/")
+            named = {name: packed.read(name) for name in names if name.startswith(rooms)}
+    return [named[name] for name in sorted(named)]
+
+
 def _cache_folder() -> Path:
     """Where machine code is kept, by the sources of all kernels: numba itself looks only at the
     file of the kernel, and not at those of the kernels that it calls."""
-    root = Path(__file__).resolve().parent.parent
-    sources = [root]
-    if root.is_dir():  # and no zip for spark-submit
-        sources = [*sorted(root.glob("pipeline/**/*.py")), *sorted(root.glob("queries/**/*.py"))]
     digest = hashlib.sha256()
-    for source in sources:
-        code = source.read_bytes()
-        if b"pipeline.kernels" in code or source in (root, Path(__file__)):
+    for code in _sources():
+        if b"pipeline.kernels" in code or b"def _cache_folder" in code:
             digest.update(code)
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "webimagetext" / digest.hexdigest()[:16]
 
 
-if "NUMBA_CACHE_DIR" not in os.environ:
+class BySources(UserProvidedCacheLocator):
+    """Keeps the machine code of our kernels by their places among our sources, wherever those lie:
+    an executor of Spark has them in another folder each time, or in a zip."""
+
+    def __init__(self, py_func: Any, py_file: str) -> None:
+        self._lineno = py_func.__code__.co_firstlineno
+        place = Path(py_file).resolve().relative_to(_ROOT).parent
+        self._cache_path = str(Path(numba.config.CACHE_DIR, place))  # type: ignore[attr-defined]
+
+    def get_source_stamp(self) -> str:
+        return "by the folder's name"
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> "BySources | None":
+        if not Path(py_file).resolve().is_relative_to(_ROOT):
+            return None
+        made = cls(py_func, py_file)
+        try:
+            made.ensure_cache_path()  # type: ignore[no-untyped-call]
+        except OSError:
+            return None
+        return made
+
+
+if "NUMBA_CACHE_DIR" not in os.environ and "NUMBA_CACHE_LOCATOR_CLASSES" not in os.environ:
     with contextlib.suppress(RuntimeError):  # where the user has no home
         numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
+        others = ",".join(kind.__name__ for kind in CacheImpl._locator_classes)
+        numba.config.CACHE_LOCATOR_CLASSES = f"{__name__}.BySources,{others}"  # type: ignore[attr-defined]
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
