@@ -8,9 +8,10 @@
         cluster.start_worker()
 
 Master and workers are daemons of the pyspark package. A worker starts executors, which are JVMs,
-and those the Python workers: `executors()` and `pythons()` tell their ids. All ports are free
-ones on 127.0.0.1. The end of the block, or what was raised in it, ends every process that the
-cluster started, by its id.
+and those a daemon that forks the Python workers: `executors()`, `daemons()` and `pythons()` tell
+their ids. All ports are free ones on loopback, and each worker has an address of its own there:
+Spark speculates on a task only on another host than that of its first attempt. The end of the
+block, or what was raised in it, ends every process that the cluster started, by its id.
 """
 
 import contextlib
@@ -30,6 +31,7 @@ import pyspark
 
 _HOME = Path(pyspark.__path__[0])
 _LOOPBACK = "127.0.0.1"
+_HAS_MANY_ADDRESSES = sys.platform == "linux"  # all of 127.0.0.0/8
 _START_SECONDS = 60.0
 _MASTER_AT = re.compile(r"Starting Spark master at (spark://\S+)")
 _BACKEND = "CoarseGrainedExecutorBackend"
@@ -44,6 +46,7 @@ class Worker:
     """One machine of the cluster."""
 
     name: str
+    host: str
     process: "subprocess.Popen[bytes]"
     log: Path
     scratch: Path
@@ -113,10 +116,11 @@ class Cluster:
         scratch, work, log = folder / "scratch", folder / "work", folder / "log"
         scratch.mkdir(parents=True)
         work.mkdir()
+        host = f"127.0.0.{2 + len(self.workers) % 250}" if _HAS_MANY_ADDRESSES else _LOOPBACK
         own = {"SPARK_LOCAL_DIRS": str(scratch), "SPARK_WORKER_DIR": str(work), **(env or {})}
         size = ["--cores", str(self.cores), "--memory", self.memory, "--work-dir", str(work)]
-        process = self._start("worker.Worker", log, own, [*size, self.url])
-        worker = Worker(name, process, log, scratch, work)
+        process = self._start("worker.Worker", log, own, [*size, self.url], host)
+        worker = Worker(name, host, process, log, scratch, work)
         self.workers.append(worker)
         if wait:
             self._wait_for(worker)
@@ -140,20 +144,25 @@ class Cluster:
         self.url = found[1]
 
     def _start(
-        self, name: str, log: Path, env: Mapping[str, str], arguments: Sequence[str]
+        self,
+        name: str,
+        log: Path,
+        env: Mapping[str, str],
+        arguments: Sequence[str],
+        host: str = _LOOPBACK,
     ) -> "subprocess.Popen[bytes]":
         options = " ".join(f"-D{key}={value}" for key, value in self._conf.items())
         told = {
-            "SPARK_LOCAL_IP": _LOOPBACK,
+            "SPARK_LOCAL_IP": host,
             "SPARK_NO_DAEMONIZE": "1",
             "SPARK_DAEMON_MEMORY": "256m",
             "SPARK_DAEMON_JAVA_OPTS": f"-XX:+UseSerialGC {options}".strip(),
-            "SPARK_PUBLIC_DNS": _LOOPBACK,
+            "SPARK_PUBLIC_DNS": host,
         }
         # A machine of a cluster knows nothing of whoever submits to it.
         spared = ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "SPARK_ENV_LOADED")
         bare = {key: value for key, value in os.environ.items() if key not in spared}
-        place = ["--host", _LOOPBACK, "--port", "0", "--webui-port", "0"]
+        place = ["--host", host, "--port", "0", "--webui-port", "0"]
         command = [str(_HOME / "bin" / "spark-class"), f"org.apache.spark.deploy.{name}", *place]
         with log.open("ab") as out:
             return subprocess.Popen(
@@ -188,9 +197,14 @@ class Cluster:
 
     def pythons(self, worker: Worker) -> list[int]:
         """The ids of its Python workers: those that run tasks, not the daemon that forks them."""
-        daemons = [found for found in self._below(worker) if "pyspark.daemon" in _words(found)]
-        parents = {found.pid for found in daemons}
-        return [found.pid for found in daemons if _parent(found) in parents]
+        return [found.pid for found in self._forked(worker) if _is_forked(found)]
+
+    def daemons(self, worker: Worker) -> list[int]:
+        """The ids of the daemons that fork its Python workers."""
+        return [found.pid for found in self._forked(worker) if not _is_forked(found)]
+
+    def _forked(self, worker: Worker) -> list[psutil.Process]:
+        return [found for found in self._below(worker) if "pyspark.daemon" in _words(found)]
 
     def executors_logs(self) -> str:
         """What all executors have written to stderr."""
@@ -251,10 +265,12 @@ def _words(process: psutil.Process) -> str:
     return ""
 
 
-def _parent(process: psutil.Process) -> int:
-    with contextlib.suppress(psutil.NoSuchProcess):
-        return int(process.ppid())
-    return 0
+def _is_forked(process: psutil.Process) -> bool:
+    """Whether a process with a daemon's command line is a fork of the daemon."""
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        parent = process.parent()
+        return parent is not None and "pyspark.daemon" in _words(parent)
+    return False
 
 
 @contextlib.contextmanager
