@@ -15,7 +15,7 @@ from pyspark.sql import DataFrame
 
 from jobs.counting import counted
 from jobs.run import Run
-from pipeline import caption_overlap, captions
+from pipeline import caption_overlap, captions, copies, inputs, storage
 from pipeline.caption_overlap import EvalCaption
 from pipeline.caption_tables import REASONS
 from pipeline.errors import BadInput
@@ -65,18 +65,27 @@ def of_evaluation(sets: list[EvalSet]) -> Wanted:
 
 
 def _files(evalset: EvalSet) -> list[Path]:
-    path = Path(evalset.path if evalset.captions is None else evalset.captions)
+    where = evalset.path if evalset.captions is None else evalset.captions
+    if storage.is_address(where):
+        place = storage.place(where)
+        some = [place] if inputs.kind(place) == "file" else storage.files(place)
+        fits = captions.is_tar if evalset.captions is None else _is_fit
+        return [copies.local(str(file)) for file in some if fits(Path(file.name))]
+    path = Path(where)
     if evalset.captions is None:
         inside = sorted(path.rglob("*")) if path.is_dir() else [path]
         return [file for file in inside if captions.is_tar(file) and file.is_file()]
     if path.is_dir():
-        inside = [f for f in sorted(path.rglob("*")) if captions.is_table(f) or captions.is_tar(f)]
-        return [file for file in inside if file.is_file()]
+        return [file for file in sorted(path.rglob("*")) if _is_fit(file) and file.is_file()]
     if not path.exists():
         raise BadInput(
             f"evalsets.{evalset.name}: {path} does not exist: correct `captions` in the settings"
         )
     return [path]
+
+
+def _is_fit(file: Path) -> bool:
+    return captions.is_table(file) or captions.is_tar(file)
 
 
 def look_for(wanted: Wanted, corpus: DataFrame, folder: Path, confidence: float) -> None:

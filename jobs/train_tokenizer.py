@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from jobs.ledger import Ledger
 from jobs.run import Run
-from pipeline import tokenizer
+from pipeline import copies, tokenizer
 from pipeline.errors import BadInput
 from pipeline.schemas import VOCABULARY
 from pipeline.tokenizer import Tokenizer
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def main(run: Run) -> None:
     settings = run.settings.train
     if settings.vocabulary is not None:
-        given = tokenizer.load(Path(settings.vocabulary), settings.merges)
+        given = tokenizer.load(copies.local(settings.vocabulary), settings.merges)
         _finish(run, run.begin("vocabulary"), given, Ledger(0, 0))
         return
     from pyspark.storagelevel import StorageLevel

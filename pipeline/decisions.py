@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline import storage
 from pipeline.digests import Digest
 from pipeline.errors import BadInput
 
@@ -75,13 +76,15 @@ def read(path: str | Path) -> Decisions:
     """The decisions in a file. Raises BadInput, which names the file and what is wrong."""
     remedy = "export it once more from the audit's report.html"
     try:
-        with Path(path).open("rb") as stream:
+        with storage.opened(storage.place(path)) as stream:
             body = stream.read(_MAX_BYTES + 1)
         if len(body) > _MAX_BYTES:
             raise BadInput(f"{path}: over {_MAX_BYTES:,} bytes are no decisions file: {remedy}")
         told = msgspec.json.decode(body, type=_File)
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}): name a decisions file") from None
+        raise BadInput(
+            f"{path} cannot be read ({error.strerror or error}): name a decisions file"
+        ) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadInput(f"{path} is no decisions file: {error}: {remedy}") from None
     pairs: dict[Key, bool] = {}

@@ -19,7 +19,7 @@ from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipeline import evalsets, tars
+from pipeline import evalsets, inputs, tars
 from pipeline.decoding import decode
 from pipeline.hashes import as_imagehash, of_image, of_imagehash, of_pixels
 from pipeline.pdq import compute as pdq
@@ -122,6 +122,7 @@ def evaluation(
             for share in batch.to_pylist():
                 evalset = sets[share["place"]]
                 if share["part"] is None:
+                    inputs.expect(evalset.path)
                     listed = (_listed(evalset, known) for known in evalsets.hashes(evalset))
                     while rows := list(islice(listed, _BATCH)):
                         yield _batch(rows)

@@ -7,6 +7,7 @@ store is named by an address such as s3://bucket/runs/one, from which any proces
 again.
 """
 
+import io
 import os
 import shutil
 import tempfile
@@ -22,7 +23,8 @@ from upath import UPath
 
 from pipeline import store_errors
 from pipeline.errors import BadInput
-from pipeline.store_calls import Patient, answer, found, quietly
+from pipeline.store_calls import answer, found, quietly
+from pipeline.store_reader import Ranged
 
 Place = Path | UPath
 
@@ -31,7 +33,11 @@ PART_BYTES = 1 << 24
 _BLOCK_BYTES = 1 << 23
 """Read at a time from an object that is read through."""
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}}},
+    "s3": {
+        "config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}},
+        # Others write while this process runs: what it was told once may be over.
+        "use_listings_cache": False,
+    },
 }
 _SAME = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 """Names that Hadoop and others have for the same stores."""
@@ -185,17 +191,15 @@ def read_at(where: Place, offset: int, size: int) -> bytes:
         return os.pread(file.fileno(), size, offset)
 
 
-def opened(where: Place) -> BinaryIO:
-    """A file to read from and seek in, in blocks. Raises FileNotFoundError."""
-    if is_remote(where):
-
-        def open_it(fs: Any, path: str) -> BinaryIO:
-            return cast(
-                BinaryIO, fs.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead")
-            )
-
-        return cast(BinaryIO, Patient(answer(where, open_it), where))
-    return where.open("rb")
+def opened(where: Place, block_bytes: int | None = None) -> BinaryIO:
+    """A file to read from and seek in; of an object so much is asked for at a time, for 0 what each
+    read wants. Raises FileNotFoundError."""
+    if not is_remote(where):
+        return where.open("rb")
+    raw = Ranged(where)
+    if block_bytes == 0:
+        return cast(BinaryIO, raw)
+    return io.BufferedReader(raw, block_bytes or _BLOCK_BYTES)
 
 
 def size(where: Place) -> int | None:
@@ -254,5 +258,11 @@ def local(where: Place, scratch: str | None = None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="wit-", dir=scratch) as folder:
         file = Path(folder, where.name)
-        answer(where, lambda fs, path: fs.get_file(path, str(file)))
+        fetch(where, file)
         yield file
+
+
+def fetch(where: Place, file: Path) -> None:
+    """Write what an object holds into a local file. Raises FileNotFoundError."""
+    with opened(where) as source, file.open("wb") as target:
+        shutil.copyfileobj(source, target, _BLOCK_BYTES)

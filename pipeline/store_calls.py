@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from upath import UPath
 
@@ -63,28 +63,3 @@ def found(fs: Any, path: str) -> dict[str, Any]:
     """All objects below `path`, by name."""
     fs.invalidate_cache()  # other processes may have written since it was asked last
     return cast(dict[str, Any], fs.find(path, detail=True))
-
-
-class Patient:
-    """A remote file whose reads are asked again where the store is busy."""
-
-    def __init__(self, file: BinaryIO, where: UPath) -> None:
-        self._file, self._where = file, where
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._file, name)
-
-    def __enter__(self) -> "Patient":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-    def read(self, size: int = -1) -> bytes:
-        at = self._file.tell()
-
-        def again(_: Any, __: str) -> bytes:
-            self._file.seek(at)
-            return self._file.read(size)
-
-        return answer(self._where, again)

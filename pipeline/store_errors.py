@@ -41,7 +41,7 @@ _BUSY = frozenset(
 )
 _BUSY_KINDS = re.compile(
     "Timeout|Connection|ServerDisconnected|IncompleteRead|IncompleteBody|ResponseStream"
-    "|ClientPayload|ClientOSError|HTTPClientError|ProxyError"
+    "|ClientPayload|ClientOSError|HTTPClientError|ProxyError|ChecksumError"
 )
 _BUSY_NUMBERS = (errno.EBUSY, errno.EAGAIN, errno.ETIMEDOUT, errno.ECONNRESET, errno.EIO)
 _HELD = frozenset(("PreconditionFailed", "412", "ConditionalRequestConflict"))

@@ -4,9 +4,9 @@ reads   a file of one query a line; `* word *` stands for every query that holds
 writes  whether a query is blocked, and by which line
 """
 
-from pathlib import Path
 from typing import NamedTuple
 
+from pipeline import storage
 from pipeline.errors import BadInput
 from pipeline.text import normalise
 
@@ -39,7 +39,7 @@ def load(path: str | None) -> Blocklist:
     if path is None:
         return blocked
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = storage.read(storage.place(path)).decode().splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise BadInput(f"derive.blocklist: {path} cannot be read ({error})") from None
     for number, line in enumerate(lines, start=1):

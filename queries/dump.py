@@ -8,13 +8,13 @@ import bz2
 import contextlib
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.pandas.types import from_arrow_schema
 
+from pipeline import inputs
 from pipeline.errors import BadInput
 from pipeline.text import fold, unescape
 from queries import ranges, wikitext
@@ -78,7 +78,7 @@ def pages(spark: SparkSession, paths: list[str], dbname: str, split_bytes: int) 
 
 
 def _check(path: str, dbname: str) -> None:
-    if not Path(path).is_file():
+    if inputs.kind(path) != "file":
         raise BadInput(f"derive.dumps: {path} does not exist: correct the path in the settings")
     head = _head(path)
     if not head:  # damaged from its first block on: what is behind may be whole
@@ -98,7 +98,7 @@ def _head(path: str) -> str:
     head = b""
     with (
         contextlib.suppress(OSError, EOFError),
-        Path(path).open("rb") as stored,
+        inputs.opened(path) as stored,
         bz2.open(stored) if is_packed(stored) else stored as stream,
     ):
         # A block that is damaged takes with it all that was asked for at once.

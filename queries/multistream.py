@@ -6,8 +6,8 @@ writes  the number of its pages
 
 import bz2
 import re
-from pathlib import Path
 
+from pipeline import inputs, storage
 from pipeline.errors import BadInput
 from queries.bzip2 import is_packed
 
@@ -19,13 +19,13 @@ _LONGEST_LINE = 1 << 14
 
 def index_of(dump: str) -> str | None:
     """The index beside a dump, packed or not; None where there is none."""
-    path = Path(dump)
+    path = storage.place(dump)
     name = _DUMP.fullmatch(path.name)
     if name is None:
         return None
     index = f"{name[1]}-index{name[2]}.txt{name[3] or ''}"
     beside = [path.with_name(index + ending) for ending in (".bz2", "")]
-    return next((str(found) for found in beside if found.is_file()), None)
+    return next((str(found) for found in beside if inputs.kind(found) == "file"), None)
 
 
 def pages_listed(index: str) -> int:
@@ -33,7 +33,7 @@ def pages_listed(index: str) -> int:
     count = 0
     try:
         with (
-            Path(index).open("rb") as stored,
+            inputs.opened(index) as stored,
             bz2.open(stored) if is_packed(stored) else stored as lines,
         ):
             while line := lines.readline(_LONGEST_LINE):

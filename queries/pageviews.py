@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator
 from io import BufferedReader
 from itertools import islice
-from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 import pyarrow as pa
@@ -19,6 +18,7 @@ from pyspark import Accumulator, AccumulatorParam
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
+from pipeline import inputs
 from pipeline.errors import BadInput
 
 _OTHER_NAMESPACE = re.compile(
@@ -57,8 +57,8 @@ def check(paths: list[str]) -> None:
 
     The first file stands for all: there may be thousands.
     """
-    for path in paths:
-        if not Path(path).is_file():
+    for path, kind in zip(paths, inputs.each(inputs.kind, paths), strict=True):
+        if kind != "file":
             raise BadInput(f"derive.pageviews: {path} does not exist: correct the path")
     lines = list(islice(_lines(paths[0]), 1000)) if paths else []
     if lines and all(line is None or _fields(line) is None for line in lines):
@@ -97,6 +97,7 @@ def _counted(
     seen: Counter[bytes] = Counter()
     rows: Counter[bytes] = Counter()
     dropped: Counter[str] = Counter()
+    inputs.expect(path)
     for line in _lines(path):
         fields = None if line is None else _fields(line)
         if line is None:
@@ -141,7 +142,7 @@ def _batch(rows: list[tuple[str | None, str | None, int | None, int]]) -> pa.Rec
 
 def _lines(path: str) -> Iterator[bytes | None]:
     """The lines of a file; None at the end of one that breaks off."""
-    with Path(path).open("rb") as stored:
+    with inputs.opened(path) as stored:
         is_packed = stored.read(2) == b"\x1f\x8b"
         stored.seek(0)
         with gzip.open(stored) if is_packed else stored as stream:

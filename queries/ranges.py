@@ -8,9 +8,9 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from io import SEEK_END
-from pathlib import Path
 from typing import BinaryIO, Literal
 
+from pipeline import inputs, storage
 from pipeline.errors import BadInput
 from queries.bzip2 import Stretch, blocks, is_packed
 
@@ -46,9 +46,11 @@ def ranges(paths: list[str], split_bytes: int) -> list[Range]:
     found = []
     for path in paths:
         try:
-            size = Path(path).stat().st_size
+            size = storage.size(storage.place(path))
         except OSError as error:
             raise _unreadable(path, error) from None
+        if size is None:
+            raise BadInput(f"{path} cannot be read: put it back, or correct the path")
         for begin in range(0, size, split_bytes):
             found.append(Range(path, begin, min(begin + split_bytes, size)))
     return found
@@ -60,6 +62,7 @@ def pages_in(part: Range, max_page_bytes: int = 8 * 2**20) -> Iterator[bytes | P
     Over the ranges of a dump, however it is cut, each page comes exactly once and so does each
     problem. Memory: one page of at most `max_page_bytes` and one block.
     """
+    inputs.expect(part.path)
     try:
         with _open(part.path) as stream:
             if stream.seek(0, SEEK_END) < part.end:
@@ -70,7 +73,8 @@ def pages_in(part: Range, max_page_bytes: int = 8 * 2**20) -> Iterator[bytes | P
 
 
 def _open(path: str) -> BinaryIO:
-    return Path(path).open("rb", buffering=_CHUNK)
+    place = storage.place(path)
+    return storage.opened(place) if storage.is_remote(place) else place.open("rb", _CHUNK)
 
 
 def _unreadable(path: str, error: OSError) -> BadInput:

@@ -6,10 +6,12 @@ writes  names, in the order of the files
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from io import TextIOWrapper
 from typing import Literal
 
+from pipeline import inputs, storage
 from pipeline.errors import BadInput
+from pipeline.storage import Place
 
 _FILES = ("data.noun", "data.verb", "data.adj", "data.adv")
 _MARKER = re.compile(r"\((?:a|p|ip)\)$")
@@ -24,8 +26,8 @@ def synset_names(folder: str, names: Literal["lemma", "metaclip"] = "lemma") -> 
     """
     found: dict[str, None] = {}
     for file in _FILES:
-        path = Path(folder) / file
-        if not path.is_file():
+        path = storage.place(folder) / file
+        if inputs.kind(path) != "file":
             raise BadInput(
                 f"derive.wordnet: {path} does not exist: install WordNet's database "
                 "(Debian, Ubuntu: `apt-get install wordnet-base`, then /usr/share/wordnet)"
@@ -37,8 +39,8 @@ def synset_names(folder: str, names: Literal["lemma", "metaclip"] = "lemma") -> 
     return list(found)
 
 
-def _lemmas(path: Path) -> Iterator[str]:
-    with path.open(encoding="utf-8", errors="replace") as lines:
+def _lemmas(path: Place) -> Iterator[str]:
+    with TextIOWrapper(storage.opened(path), encoding="utf-8", errors="replace") as lines:
         for number, line in enumerate(lines, start=1):
             if line.startswith("  ") or not line.strip():
                 continue  # the licence at the head of each file

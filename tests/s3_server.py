@@ -24,6 +24,9 @@ class Fault:
     fits: Callable[[str, str], bool] = lambda method, path: True
     times: int | None = None
     met: int = 0
+    cuts: str | None = None
+    """`off`: half of the true answer comes, and then the connection ends; `short`: half of it comes
+    as if it were all."""
 
 
 @dataclass
@@ -67,6 +70,18 @@ class S3Server:
             self.faults.append(fault)
         return fault
 
+    def cut(
+        self,
+        times: int | None,
+        how: str = "off",
+        fits: Callable[[str, str], bool] = lambda method, path: method == "GET",
+    ) -> Fault:
+        """Give half of the next `times` answers that fit."""
+        fault = Fault(0, "", fits, times, cuts=how)
+        with self.lock:
+            self.faults.append(fault)
+        return fault
+
     def fault_for(self, method: str, path: str) -> Fault | None:
         with self.lock:
             self.asked.append((method, path))
@@ -83,7 +98,9 @@ def s3_server() -> Iterator[S3Server]:
     from moto.core import DEFAULT_ACCOUNT_ID
     from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
     from moto.s3.models import s3_backends
+    from s3fs import S3FileSystem
 
+    S3FileSystem.clear_instance_cache()  # clients that know a server which was before
     app = DomainDispatcherApplication(create_backend_app)
     told = S3Server()
 
@@ -96,6 +113,8 @@ def s3_server() -> Iterator[S3Server]:
         if fault is None:
             answer: Iterable[bytes] = app(environ, start)
             return answer
+        if fault.cuts is not None:
+            return _halved(app, environ, start, fault.cuts)
         body = _XML.format(fault.code).encode() if method != "HEAD" else b""
         environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
         head = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
@@ -117,3 +136,18 @@ def s3_server() -> Iterator[S3Server]:
         thread.join(10)
         server.server_close()
         s3_backends[DEFAULT_ACCOUNT_ID]["aws"].reset()
+        S3FileSystem.clear_instance_cache()
+
+
+def _halved(
+    app: Any, environ: dict[str, Any], start: Callable[..., Any], how: str
+) -> Iterable[bytes]:
+    told: list[Any] = []
+    body = b"".join(app(environ, lambda *answer: told.extend(answer[:2])))
+    status, head = told
+    half = body[: len(body) // 2]
+    if how == "short":
+        head = [pair for pair in head if pair[0].lower() != "content-length"]
+        head.append(("Content-Length", str(len(half))))
+    start(status, head)
+    return [half]

@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import copies
 from pipeline.errors import BadInput
 
 REASONS = (
@@ -163,7 +164,7 @@ def _told(file: str) -> Iterator[None]:
 
 
 def _csv_rows(file: str) -> Iterator[dict[str, Any] | None]:
-    with Path(file).open(encoding="utf-8-sig", errors="replace", newline="") as stream:
+    with copies.local(file).open(encoding="utf-8-sig", errors="replace", newline="") as stream:
         rows = csv.reader(stream)
         names = [name.strip() for name in next(rows, [])]
         _check(file, names)
@@ -181,7 +182,7 @@ def _csv_rows(file: str) -> Iterator[dict[str, Any] | None]:
 
 def _json_rows(file: str) -> Iterator[dict[str, Any] | None]:
     decoder = msgspec.json.Decoder(dict[str, Any])
-    with Path(file).open("rb") as stream:
+    with copies.local(file).open("rb") as stream:
         while line := stream.readline(_MAX_LINE):
             if not line.strip():
                 continue
@@ -192,7 +193,7 @@ def _json_rows(file: str) -> Iterator[dict[str, Any] | None]:
 
 
 def _parquet_rows(file: str) -> Iterator[dict[str, Any] | None]:
-    table = pq.ParquetFile(file)
+    table = pq.ParquetFile(copies.local(file))
     names = table.schema_arrow.names
     _check(file, names)
     columns = [name for name in _COLUMNS if name in names]

@@ -10,8 +10,8 @@ cannot be decoded are the caller's to count.
 """
 
 from collections.abc import Collection, Iterator
-from pathlib import Path
 
+from pipeline import inputs
 from pipeline.errors import BadInput
 from pipeline.evalsets import cifar, hash_lists, idx, layout, members, stl10, tables
 from pipeline.evalsets.own_classes import own_classes
@@ -74,8 +74,9 @@ def parts(evalset: EvalSet, split: str | None = None) -> list[Part]:
 
 
 def read(part: Part) -> Iterator[EvalImage]:
-    """The images of one part, in their order."""
-    return part.read()
+    """The images of one part, in their order. Raises BadInput where this machine sees none."""
+    inputs.expect(part.file)
+    yield from part.read()
 
 
 def find(evalset: EvalSet, names: Collection[str]) -> Iterator[EvalImage]:
@@ -122,7 +123,7 @@ def _parts(evalset: EvalSet) -> list[Part]:
     except OSError as error:
         where = error.filename or evalset.path
         raise BadInput(
-            f"evalsets.{evalset.name}: {Path(where)} cannot be read ({error.strerror or error}): "
+            f"evalsets.{evalset.name}: {where} cannot be read ({error.strerror or error}): "
             "check its permissions, or fetch it again"
         ) from error
     return [part for part in found if len(part)]

@@ -12,11 +12,11 @@ import re
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 import pyarrow as pa
 
+from pipeline import copies, storage
 from pipeline.errors import BadInput
 
 _BLOCK = 512
@@ -89,7 +89,7 @@ class Stream:
 def opened(path: str) -> Iterator[Stream]:
     """`path` as a stream of what it holds, unpacked."""
     packing = packing_of(path)
-    with Path(path).open("rb") as raw:
+    with copies.local(path).open("rb") as raw:
         size = raw.seek(0, io.SEEK_END)
         raw.seek(0)
         file: Any = raw
@@ -106,8 +106,7 @@ def opened(path: str) -> Iterator[Stream]:
 
 def packing_of(path: str) -> str | None:
     """gz, bz2, xz or zst, by the file's first bytes."""
-    with Path(path).open("rb") as raw:
-        head = raw.read(6)
+    head = storage.read_at(storage.place(path), 0, 6)
     return next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
 
 
@@ -118,8 +117,7 @@ def is_tar(name: str) -> bool:
 
 def looks_like_tar(path: str) -> bool:
     """Whether a file begins with a tar's header, whatever it is called."""
-    with Path(path).open("rb") as raw:
-        return raw.read(_BLOCK)[257:262] == b"ustar"
+    return storage.read_at(storage.place(path), 0, _BLOCK)[257:262] == b"ustar"
 
 
 class Member(NamedTuple):

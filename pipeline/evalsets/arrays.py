@@ -52,6 +52,11 @@ class ArrayPart(Part):
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def file(self) -> str:
+        """Where the first of them lies."""
+        return self.path
+
     def only(self, names: frozenset[str]) -> Self | None:
         """The images of those names; None when there are none."""
         rows = tuple(rows_named(self.prefix, names, self.rows))

@@ -5,9 +5,10 @@ reads   a folder of the batches, or the .tar.gz
 
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from pipeline import storage
 from pipeline.errors import BadInput
 from pipeline.evalsets import archives, arrays, pickles
 from pipeline.evalsets.names import Names
@@ -74,7 +75,7 @@ def _pieces(evalset: EvalSet, files: list[File]) -> Iterator[_Piece]:
         held += file.size
         if held > _MAX_BYTES:
             raise BadInput(f"{file.path} and those before are larger than CIFAR: correct `path`")
-        yield _Piece(file.name, file.path, 0, Path(file.path).read_bytes())
+        yield _Piece(file.name, file.path, 0, storage.read(storage.place(file.path)))
     tars = [] if plain else [file for file in files if archives.is_tar(file.name)]
     if len(tars) > 1:
         raise BadInput(

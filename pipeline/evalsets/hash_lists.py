@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import copies, storage
 from pipeline.errors import BadInput
 from pipeline.evalsets.names import Names, steps
 from pipeline.evalsets.part import BROKEN_TABLE, EvalHash, File
@@ -31,8 +32,7 @@ def is_text(path: str) -> bool:
     """Whether a file is a text whose beginning holds hashes."""
     if not path.lower().endswith((".csv", ".tsv", ".txt")):
         return False
-    with Path(path).open("rb") as file:
-        head = file.read(4096).decode("utf-8", "replace")
+    head = storage.read_at(storage.place(path), 0, 4096).decode("utf-8", "replace")
     return any(_HEX.fullmatch(cell.strip(' "')) for cell in re.split(r"[,;\t\r\n]", head))
 
 
@@ -41,7 +41,7 @@ def is_table_of_hashes(path: str) -> bool:
     if not path.lower().endswith(".parquet"):
         return False
     try:
-        schema = pq.read_schema(path)
+        schema = pq.read_schema(copies.local(path))
     except BROKEN_TABLE:
         return False  # who reads it says why not
     holds_more = any(pa.types.is_struct(field.type) for field in schema)
@@ -104,8 +104,9 @@ def _folded(name: str) -> str:
 
 
 def _table_rows(evalset: EvalSet, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    here = copies.local(path)
     try:
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(here) as file:
             columns = {_folded(name): name for name in file.schema_arrow.names if _folded(name)}
             if not columns.keys() & _DIGITS.keys():
                 raise BadInput(
@@ -124,7 +125,7 @@ def _table_rows(evalset: EvalSet, path: str) -> Iterator[tuple[str, dict[str, An
 
 
 def _text_rows(evalset: EvalSet, path: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    with Path(path).open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+    with copies.local(path).open(encoding="utf-8-sig", errors="replace", newline="") as lines:
         head = lines.readline(_MAX_LINE)
         separator = next((mark for mark in "\t,;" if mark in head), ",")
         lines.seek(0)

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path, PurePosixPath
 
+from upath import UPath
+
+from pipeline import inputs, storage
 from pipeline.errors import BadInput
 from pipeline.evalsets import archives, cifar, hash_lists, idx, stl10, tables
 from pipeline.evalsets.names import is_picture
@@ -21,7 +24,10 @@ _PEEK = 512
 def files(evalset: EvalSet) -> list[File]:
     """Every regular file of the set, by name. Links are followed: sets are often put together of
     them. Raises BadInput when there is none."""
-    path = Path(evalset.path)
+    where = storage.place(evalset.path)
+    if storage.is_remote(where):
+        return _in_store(evalset, where)
+    path = where
     try:
         if path.is_dir():
             found = sorted(_walk(path, "", ()))
@@ -49,6 +55,23 @@ def files(evalset: EvalSet) -> list[File]:
     if not found:
         raise BadInput(
             f"evalsets.{evalset.name}: {path} holds no files: correct `path` in the settings"
+        )
+    return found
+
+
+def _in_store(evalset: EvalSet, where: UPath) -> list[File]:
+    """The same of a set in a store: paths are addresses."""
+    if (kind := inputs.kind(where)) is None:
+        raise BadInput(
+            f"evalsets.{evalset.name}: {where} does not exist: correct `path` in the settings"
+        )
+    if kind == "file":
+        return [File(where.name, str(where), storage.size(where) or 0)]
+    begin = len(str(where).rstrip("/")) + 1
+    found = sorted(File(str(f)[begin:], str(f), size) for f, size in storage.sizes(where))
+    if not found:
+        raise BadInput(
+            f"evalsets.{evalset.name}: {where} holds no files: correct `path` in the settings"
         )
     return found
 

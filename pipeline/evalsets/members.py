@@ -5,10 +5,11 @@ reads   files of images; tars of them; WebDataset tars, with their classes besid
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple, Self
 
+from pipeline import copies, storage
 from pipeline.errors import BadInput
 from pipeline.evalsets import archives, splits
 from pipeline.evalsets.names import Names, is_picture, steps
@@ -16,6 +17,8 @@ from pipeline.evalsets.part import MAX_IMAGE_BYTES, PART_BYTES, PART_IMAGES, Eva
 from pipeline.settings import EvalSet
 
 _MAX_LABEL_BYTES = 2**20
+_AT_ONCE = 16
+"""Images that are asked for at once; a part has some 64 MiB."""
 _LABELS = ("label", "class", "cls", "class_name", "classname", "target")
 
 
@@ -54,8 +57,16 @@ class MemberPart(Part):
         few = tuple(image for image in self.images if image.name in names)
         return replace(self, images=few) if few else None
 
+    @property
+    def file(self) -> str:
+        """Where the first of them lies."""
+        return self.images[0].path
+
     def read(self) -> Iterator[EvalImage]:
         """The images, in their order."""
+        if storage.is_address(self.file) and not self.images[0].offset:  # they are in no tar
+            yield from _asked_for(self.images)
+            return
         place = 0
         while place < len(self.images):
             path = self.images[place].path
@@ -77,7 +88,7 @@ def _read(path: str, images: Iterable[_Image], *, is_packed: bool) -> Iterator[E
                         held = image.offset, _bounded(image, stream.whole)
                     yield EvalImage(image.name, held[1], image.split, image.label)
             return
-        with Path(path).open("rb") as file:
+        with copies.local(path).open("rb") as file:
             for image in images:
                 file.seek(image.offset)
                 data = _bounded(image, file.read)
@@ -89,6 +100,24 @@ def _read(path: str, images: Iterable[_Image], *, is_packed: bool) -> Iterator[E
             f"{path} cannot be read ({error.strerror or error}): check its permissions, or fetch "
             "it again"
         ) from error
+
+
+def _asked_for(images: tuple[_Image, ...]) -> Iterator[EvalImage]:
+    """Images of a store: each is an answer of its own, and many are waited for at once."""
+
+    def ask(image: _Image) -> bytes:
+        where = storage.place(image.path)
+        data = _bounded(image, lambda size: storage.read_at(where, image.offset, size))
+        if len(data) < image.size <= MAX_IMAGE_BYTES:
+            raise BadInput(f"{image.path} became shorter while it was read: begin again")
+        return data
+
+    try:
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            for image, data in zip(images, pool.map(ask, images), strict=True):
+                yield EvalImage(image.name, data, image.split, image.label)
+    except FileNotFoundError as error:
+        raise BadInput(f"{error} is gone: fetch the set again") from error
 
 
 def _bounded(image: _Image, read: Callable[[int], bytes]) -> bytes:
@@ -239,8 +268,8 @@ def classes(files: list[File]) -> dict[str, str]:
     """clip_benchmark's classnames.txt: the name of class 0, 1, ...; none where two share one."""
     for file in files:
         if file.name.rpartition("/")[2] == "classnames.txt":
-            with Path(file.path).open("rb") as lines:
-                text = lines.read(16 * _MAX_LABEL_BYTES).decode("utf-8", "replace")
+            names_at = storage.place(file.path)
+            text = storage.read_at(names_at, 0, 16 * _MAX_LABEL_BYTES).decode("utf-8", "replace")
             names = [line.strip() for line in text.rstrip("\n").split("\n")]
             if len(set(names)) < len(names):  # then only the numbers tell classes apart
                 return {}
@@ -254,7 +283,7 @@ def _check_shards(evalset: EvalSet, files: list[File]) -> None:
         folder, slash, base = file.name.rpartition("/")
         if base != "nshards.txt":
             continue
-        told = Path(file.path).read_bytes()[:20].strip()
+        told = storage.read(storage.place(file.path))[:20].strip()
         inside = [f for f in files if f.name.startswith(folder + slash) and f.name.endswith(".tar")]
         there = sum("/" not in f.name[len(folder + slash) :] for f in inside)
         if told.isdigit() and there < int(told):

@@ -56,6 +56,11 @@ class Part:
     def __len__(self) -> int:
         raise NotImplementedError
 
+    @property
+    def file(self) -> str:
+        """Where the first of them lies."""
+        raise NotImplementedError
+
     def read(self) -> Iterator[EvalImage]:
         """The images, in their order."""
         raise NotImplementedError

@@ -4,8 +4,9 @@ reads   a folder of test_X.bin, test_y.bin and their like
 """
 
 import re
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
+from pipeline import storage
 from pipeline.errors import BadInput
 from pipeline.evalsets import arrays
 from pipeline.evalsets.names import Names
@@ -41,7 +42,7 @@ def parts(evalset: EvalSet, files: list[File]) -> list[Part]:
         labels: list[str | None] = [None] * number
         names = _lines(beside.get(f"{folder}class_names.txt"))
         if (classes := beside.get(file.name.replace("_X.bin", "_y.bin"))) is not None:
-            classed = Path(classes.path).read_bytes()
+            classed = storage.read(storage.place(classes.path))
             if len(classed) != number:
                 raise BadInput(f"{classes.path} has {len(classed):,} labels of {number:,} images")
             # Classes count from 1.
@@ -59,4 +60,4 @@ def parts(evalset: EvalSet, files: list[File]) -> list[Part]:
 def _lines(file: File | None) -> list[str]:
     if file is None:
         return []
-    return Path(file.path).read_text(encoding="utf-8", errors="replace").split()
+    return storage.read(storage.place(file.path)).decode("utf-8", "replace").split()

@@ -7,12 +7,13 @@ import json
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import copies, inputs
 from pipeline.errors import BadInput
 from pipeline.evalsets import splits
 from pipeline.evalsets.names import Names, steps
@@ -61,6 +62,11 @@ class TablePart(Part):
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def file(self) -> str:
+        """Where the first of them lies."""
+        return self.path
 
     def only(self, names: frozenset[str]) -> Self | None:
         """The images of those names; None when there are none."""
@@ -121,7 +127,7 @@ def _check_pieces(evalset: EvalSet, files: list[File]) -> None:
             there[str(path.parent), pieces[0], pieces[2]].add(pieces[1])
     for (folder, base, total), numbers in there.items():
         is_asked = splits.one_name(base) in splits.asked_for(evalset) or base == "data"
-        if is_asked and len(numbers) < total and Path(evalset.path).is_dir():
+        if is_asked and len(numbers) < total and inputs.kind(evalset.path) == "folder":
             raise BadInput(
                 f"evalsets.{evalset.name}: of {total} files {folder}/{base}-*-of-{total:05d} "
                 f"{len(numbers)} are there: fetch the others"
@@ -164,12 +170,13 @@ def _by_split(part: TablePart, told: list[Any]) -> list[Part]:
 
 def shape(path: str) -> tuple[pa.Schema, list[tuple[int, int]]]:
     """The columns of a file, and of each group its rows and bytes."""
+    here = copies.local(path)
     if not path.lower().endswith(".arrow"):
-        with pq.ParquetFile(path) as file:
+        with pq.ParquetFile(here) as file:
             footer = file.metadata
             groups = [footer.row_group(number) for number in range(footer.num_row_groups)]
             return file.schema_arrow, [(group.num_rows, group.total_byte_size) for group in groups]
-    with pa.memory_map(path) as source, _ipc(source) as stream:
+    with pa.memory_map(str(here)) as source, _ipc(source) as stream:
         return stream.schema, [(len(batch), batch.get_total_buffer_size()) for batch in stream]
 
 
@@ -183,12 +190,13 @@ def _ipc(source: Any) -> Any:
 
 def _batches(path: str, groups: range, columns: list[str]) -> Iterator[pa.RecordBatch]:
     """The rows of some groups, in their order."""
+    here = copies.local(path)
     try:
         if not path.lower().endswith(".arrow"):
-            with pq.ParquetFile(path, memory_map=True) as file:
+            with pq.ParquetFile(here, memory_map=True) as file:
                 yield from file.iter_batches(_BATCH_ROWS, row_groups=list(groups), columns=columns)
             return
-        with pa.memory_map(path) as source, _ipc(source) as stream:
+        with pa.memory_map(str(here)) as source, _ipc(source) as stream:
             for number, batch in enumerate(stream):
                 if number >= groups.stop:
                     return

@@ -14,12 +14,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline import captions, evalsets
+from pipeline import captions, copies, evalsets, inputs, storage
 from pipeline.errors import BadInput
 from pipeline.evalsets import layout
 from pipeline.evalsets.part import BROKEN_TABLE
 from pipeline.evalsets.tables import TablePart
 from pipeline.settings import EvalSet
+from pipeline.storage import Place
 
 _Told = TypeVar("_Told")
 Targets = dict[str, int]
@@ -65,9 +66,10 @@ class ByImage(Generic[_Told]):
 def targets(evalset: EvalSet, where: str, split: str) -> ByImage[Targets]:
     """The classes of images from a table or VOC's folder, which is of one split. Raises BadInput
     where there are none."""
-    path = Path(where)
+    path = storage.place(where)
     try:
-        told = _of_voc(path, split) if path.is_dir() else _of_table(evalset, path)
+        is_voc = inputs.kind(path) == "folder"
+        told = _of_voc(path, split) if is_voc else _of_table(evalset, copies.local(where))
     except (*BROKEN_TABLE, csv.Error, msgspec.DecodeError) as error:
         raise BadInput(f"evalsets.{evalset.name}: {path} cannot be read ({error})") from None
     if not told:
@@ -77,12 +79,17 @@ def targets(evalset: EvalSet, where: str, split: str) -> ByImage[Targets]:
     return ByImage(evalset, str(path), told)
 
 
-def _of_voc(folder: Path, split: str) -> dict[str, Targets]:
+def _of_voc(folder: Place, split: str) -> dict[str, Targets]:
     """`aeroplane_test.txt`: lines of image and 1, -1, or 0 for one that is difficult."""
     found: dict[str, Targets] = defaultdict(dict)
-    for file in sorted(folder.glob(f"*_{split}.txt")):
+    files: Iterable[Place] = folder.glob(f"*_{split}.txt")
+    if storage.is_remote(folder):
+        files = map(storage.place, inputs.fitting(f"{folder}/*_{split}.txt"))
+    for file in sorted(files, key=str):
         name = file.stem.removesuffix(f"_{split}")
-        for number, line in enumerate(file.read_text("utf-8", "replace").splitlines(), 1):
+        for number, line in enumerate(
+            storage.read(file).decode("utf-8", "replace").splitlines(), 1
+        ):
             words = line.split()
             if not words:
                 continue
@@ -131,9 +138,8 @@ def captions_of(evalset: EvalSet, unread: Counter[str]) -> ByImage[list[str]]:
     """The captions of every image, in their order. Raises BadInput where there are none."""
     found: dict[str, list[str]] = defaultdict(list)
     if evalset.captions is not None:
-        path = Path(evalset.captions)
-        where = str(path)
-        for caption in captions.read(path, unread):
+        where = evalset.captions
+        for caption in captions.read(copies.local(where), unread):
             if caption.image is None:
                 unread["a caption of no image"] += 1
             else:
@@ -148,7 +154,7 @@ def captions_of(evalset: EvalSet, unread: Counter[str]) -> ByImage[list[str]]:
             tars = [file for file in files if captions.is_tar(Path(file.path))]
             for file in tars:
                 prefix = "" if len(files) == 1 else f"{file.name}/"
-                for caption in captions.read(Path(file.path), unread):
+                for caption in captions.read(copies.local(file.path), unread):
                     key = (caption.image or "").removeprefix(f"{Path(file.path).name}/")
                     found[prefix + key].append(caption.text)
     kept = {name: [text for text in texts if text.strip()] for name, texts in found.items()}
@@ -165,14 +171,14 @@ def _in_tables(evalset: EvalSet, found: dict[str, list[str]]) -> None:
     tables = [p for p in evalsets.parts(evalset, evalset.split) if isinstance(p, TablePart)]
     for path, prefix in dict.fromkeys((part.path, part.prefix) for part in tables):
         try:
-            schema = pq.read_schema(path)
+            schema = pq.read_schema(copies.local(path))
             column = next((name for name in _CAPTIONS if name in schema.names), None)
             if column is None:
                 raise BadInput(
                     f"evalsets.{evalset.name}: {path} has no column of captions "
                     f"({', '.join(_CAPTIONS)}): name a table of them as `captions`"
                 )
-            values = pq.read_table(path, columns=[column]).column(column).to_pylist()
+            values = pq.read_table(copies.local(path), columns=[column]).column(column).to_pylist()
         except (pa.ArrowException, OSError) as error:
             raise BadInput(f"{path} cannot be read ({error}): fetch it again") from None
         for row, told in enumerate(values):

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence, Set
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from pipeline import copies
 from pipeline.errors import BadInput
 from pipeline.evaluate import overlap, robustness, zeroshot
 from pipeline.evaluate.encode import Encoder
@@ -99,7 +99,7 @@ def _check(settings: EvaluateSettings, wanted: Sequence[EvalSet]) -> None:
                 f"({', '.join(sorted(there)) or 'none'}): add it, or correct the name"
             )
         if one.baselines is not None:
-            robustness.read(Path(one.baselines), None)
+            robustness.read(copies.local(one.baselines), None)
 
 
 def _table(name: str, of: Predicted) -> pa.Table:
@@ -149,7 +149,7 @@ def _effective(
 ) -> dict[str, Any]:
     others = None
     if settings.baselines is not None:
-        others = robustness.read(Path(settings.baselines), name)
+        others = robustness.read(copies.local(settings.baselines), name)
     found = robustness.effective([r for r, _ in pairs], [s for _, s in pairs], others)
     found["others"] = None
     if others is not None:

@@ -13,7 +13,7 @@ from pyspark import Accumulator, AccumulatorParam, TaskContext
 from pyspark.sql import DataFrame, SparkSession, Window
 from pyspark.sql import functions as F
 
-from pipeline.ingest import blocklists, clean, quality, sources
+from pipeline.ingest import blocklists, clean, quality, sending, sources
 from pipeline.ingest.rows import Part
 from pipeline.schemas import CANDIDATES
 from pipeline.settings import IngestSettings
@@ -60,7 +60,10 @@ def ingest(spark: SparkSession, settings: IngestSettings) -> tuple[DataFrame, Pe
     found = _SourceCounts(list(parts))
     told: Accumulator[Any] = spark.sparkContext.accumulator({}, found)
 
+    sent = sending.send(spark, settings)
+
     def clean_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        sending.receive(sent)
         return _clean_batches(batches, settings, told)
 
     def clean_parts(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -68,8 +71,8 @@ def ingest(spark: SparkSession, settings: IngestSettings) -> tuple[DataFrame, Pe
 
     todo: dict[bool, list[tuple[int, Part]]] = {False: [], True: []}
     for place, some in enumerate(parts.values()):
-        for part in some:
-            todo[sources.is_large(part)].append((place, part))
+        for part, is_large in zip(some, sources.are_large(some), strict=True):
+            todo[is_large].append((place, part))
     rows = sources.tasks(spark, todo[False]).mapInArrow(clean_parts, _ROWS_DDL)
     if todo[True]:
         links = sources.tasks(spark, todo[True]).mapInArrow(sources.read, sources.LINKS_DDL)

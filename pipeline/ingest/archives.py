@@ -5,10 +5,11 @@ reads   a WARC file (ISO 28500), plain or gz; Common Crawl's WARC and WAT files 
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
 from zlib_ng import zlib_ng as _zlib_ng
+
+from pipeline import inputs
 
 zlib_ng: Any = _zlib_ng  # its stubs know neither `copy` nor that `error` can be caught
 
@@ -62,7 +63,7 @@ def records_in(path: str, kinds: set[str], max_block_bytes: int) -> Iterator[Rec
     at the next member that begins with a record, else at the next line that looks like one. Time
     is linear in the bytes that are inflated, memory in `max_block_bytes`.
     """
-    with Path(path).open("rb") as stream:
+    with inputs.opened(path) as stream:
         is_packed = stream.read(len(_GZIP)) == _GZIP
         stream.seek(0)
         source = _Source(_inflated(stream) if is_packed else _plain(stream))

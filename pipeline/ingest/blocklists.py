@@ -11,13 +11,13 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline import copies
 from pipeline.errors import BadInput
 from pipeline.ingest.urls import clean_host, clean_url, without_tracking
 from pipeline.kernels import FNV_BASIS, FNV_PRIME, Bytes, kernel
@@ -79,7 +79,7 @@ def _list(setting: str, paths: Sequence[str], tracking: tuple[str, ...]) -> Hash
     if not paths:
         return _NONE
     try:
-        stats = [Path(path).stat() for path in paths]
+        stats = [copies.local(path).stat() for path in paths]
     except OSError as error:
         raise BadInput(
             f"ingest.{setting}: {error.filename} cannot be read ({error.strerror}): correct the "
@@ -120,8 +120,9 @@ def _meant(
     setting: str, path: str, meaning: Callable[[str], str | None], wanted: str
 ) -> Iterator[str]:
     """What each line of a file means."""
+    file = copies.local(path)
     try:
-        with gzip.open(path) if path.endswith(".gz") else Path(path).open("rb") as stream:
+        with gzip.open(file) if path.endswith(".gz") else file.open("rb") as stream:
             number = 0
             while line := stream.readline(_MAX_LINE):
                 number += 1

@@ -8,15 +8,14 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 from typing import cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from pipeline.errors import BadInput
-from pipeline.ingest.rows import Layout, opened, packing_of
+from pipeline.ingest.rows import Layout, opened, packing_of, parquet
 from pipeline.settings import TableSource
+from pipeline.storage import Place
 
 _HEAD_BYTES = 1 << 18
 """Of a text, in which its columns are found."""
@@ -54,7 +53,7 @@ _NAMES = {
 _ADDRESS = re.compile(r"\s*(?:https?:)?//\S", re.IGNORECASE)
 
 
-def format_of(path: Path) -> str | None:
+def format_of(path: Place) -> str | None:
     """The format that a file's name tells: parquet, csv, tsv or jsonl."""
     suffixes = [suffix.lower() for suffix in path.suffixes]
     if suffixes and suffixes[-1] in _PACKED:
@@ -62,7 +61,7 @@ def format_of(path: Path) -> str | None:
     return _FORMATS.get(suffixes[-1]) if suffixes else None
 
 
-def layout_of(path: Path, source: TableSource) -> Layout | None:
+def layout_of(path: Place, source: TableSource) -> Layout | None:
     """How to read a file; None when it is empty."""
     form = source.format or format_of(path)
     if form is None:
@@ -86,7 +85,7 @@ def layout_of(path: Path, source: TableSource) -> Layout | None:
     return _text_layout(path, source, form, head, packing)
 
 
-def _head(path: Path) -> tuple[str, str | None]:
+def _head(path: Place) -> tuple[str, str | None]:
     """The beginning of a text, and how it is packed."""
     packing = packing_of(str(path))
     head = b""
@@ -104,8 +103,9 @@ def _head(path: Path) -> tuple[str, str | None]:
     return head.decode("utf-8-sig", "replace"), packing
 
 
-def _parquet_layout(path: Path, source: TableSource) -> Layout:
-    schema = pq.read_schema(path)
+def _parquet_layout(path: Place, source: TableSource) -> Layout:
+    with parquet(str(path)) as file:
+        schema = file.schema_arrow
     names = schema.names
     url, caption, page_url = places = _named(path, source, names)
     for setting, place in zip(_NAMES, places, strict=True):
@@ -135,7 +135,7 @@ _TEXT = {
 }
 
 
-def _json_layout(path: Path, source: TableSource, head: str, packing: str | None) -> Layout:
+def _json_layout(path: Place, source: TableSource, head: str, packing: str | None) -> Layout:
     found: dict[str, None] = {}
     for line in head.split("\n")[:_HEAD_ROWS]:
         try:
@@ -156,7 +156,7 @@ def _json_layout(path: Path, source: TableSource, head: str, packing: str | None
 
 
 def _text_layout(
-    path: Path, source: TableSource, form: str, head: str, packing: str | None
+    path: Place, source: TableSource, form: str, head: str, packing: str | None
 ) -> Layout:
     has_quotes = form == "csv" if source.quotes is None else source.quotes
     tried = (source.separator,) if source.separator else _SEPARATORS if form == "csv" else ("\t",)
@@ -205,7 +205,7 @@ _Places = tuple[int, int, int | None]
 """Of address, caption and page among the columns, from 0 on."""
 
 
-def _named(path: Path, source: TableSource, names: list[str]) -> _Places:
+def _named(path: Place, source: TableSource, names: list[str]) -> _Places:
     """The places of the columns that are named so, or that the settings name."""
     folded = [name.strip().casefold() for name in names]
     found: list[int | None] = []
@@ -232,7 +232,7 @@ def _place(name: str | int, names: list[str], folded: list[str]) -> int | None:
     return None
 
 
-def _placed(path: Path, source: TableSource, rows: list[list[str]]) -> _Places:
+def _placed(path: Place, source: TableSource, rows: list[list[str]]) -> _Places:
     """The places of the columns of a text without names: as the settings say, or as it shows: most
     cells of one column are addresses, and one other column is left for the caption."""
     width = len(rows[0])

@@ -1,13 +1,13 @@
 """Quality: how a model of the user's own, trained on labels, likes a caption."""
 
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from pipeline import copies
 from pipeline.errors import BadInput
 from pipeline.ingest.captions import normalise_all
 from pipeline.ingest.model import Model
@@ -18,7 +18,7 @@ REASONS = ("filter score",)
 
 @lru_cache(maxsize=1)
 def _model(path: str, size: int, time_ns: int) -> Model:  # noqa: ARG001 - another file, another model
-    return Model.load(path)
+    return Model.load(str(copies.local(path)))
 
 
 def model_of(settings: IngestSettings) -> Model | None:
@@ -30,7 +30,7 @@ def model_of(settings: IngestSettings) -> Model | None:
     if path is None:
         return None
     try:
-        stat = Path(path).stat()
+        stat = copies.local(path).stat()
     except OSError as error:
         raise BadInput(
             f"ingest.filter_model: {path} cannot be read ({error.strerror}): correct the path, or "

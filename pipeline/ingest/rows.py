@@ -17,6 +17,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline import inputs, storage
 from pipeline.errors import BadInput
 from pipeline.ingest.links import (
     BATCH_CHARS,
@@ -27,6 +28,7 @@ from pipeline.ingest.links import (
     links_in_wat,
 )
 from pipeline.ingest.pages import links_in_warc
+from pipeline.storage import is_address
 from pipeline.text import encodable
 
 MAX_LINE_BYTES = 1 << 20
@@ -71,6 +73,7 @@ class Part(msgspec.Struct, frozen=True):
 def batches_in(part: Part) -> Iterator[list[Any]]:
     """The rows of a part as columns url, caption, page_url, reason. Raises BadInput when a parquet
     file breaks off; a text that does is told as a row with a reason."""
+    inputs.expect(part.path)
     form = part.layout.form
     if form == "parquet":
         yield from _parquet(part)
@@ -84,20 +87,28 @@ def batches_in(part: Part) -> Iterator[list[Any]]:
 def opened(path: str, packing: str | None) -> BinaryIO:
     """The bytes of a file, unpacked."""
     if packing is None:
-        return open(path, "rb")  # noqa: PTH123
-    stream = pa.CompressedInputStream(pa.OSFile(path), packing)
+        return inputs.opened(path)
+    packed = pa.PythonFile(inputs.opened(path), "r") if is_address(path) else pa.OSFile(path)
+    stream = pa.CompressedInputStream(packed, packing)
     # Small bites, so that less is lost before a break.
     return cast(BinaryIO, io.BufferedReader(stream, 1 << 13))
 
 
 def packing_of(path: str) -> str | None:
     """How a file is packed, by its first bytes."""
-    with open(path, "rb") as stream:  # noqa: PTH123
-        magic = stream.read(4)
+    magic = storage.read_at(storage.place(path), 0, 4)
     for packing, begin in (("gzip", b"\x1f\x8b"), ("bz2", b"BZh"), ("zstd", b"\x28\xb5\x2f\xfd")):
         if magic.startswith(begin):
             return packing
     return None
+
+
+def parquet(path: str, **how: Any) -> pq.ParquetFile:
+    """A parquet file, of which only what is asked for is read."""
+    if not is_address(path):
+        return pq.ParquetFile(path, **how)
+    # Neighbouring columns are asked for together.
+    return pq.ParquetFile(storage.opened(storage.place(path), 0), pre_buffer=True, **how)
 
 
 # -- parquet -------------------------------------------------------------------------------
@@ -107,7 +118,7 @@ def _parquet(part: Part) -> Iterator[list[Any]]:
     layout = part.layout
     names = [layout.url, layout.caption, *([layout.page_url] if layout.page_url else [])]
     try:
-        with pq.ParquetFile(part.path, page_checksum_verification=True) as file:
+        with parquet(part.path, page_checksum_verification=True) as file:
             groups = list(range(part.start, part.stop))
             held: list[list[pa.Array]] = []
             rows = size = 0

@@ -5,19 +5,19 @@ reads   WAT and WARC files, tables of addresses and captions
 
 import codecs
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
 
+from pipeline import inputs, storage
 from pipeline.errors import BadInput
 from pipeline.ingest.columns import format_of, layout_of
 from pipeline.ingest.links import Link
 from pipeline.ingest.quotes import Stretch, first_rows, follow
-from pipeline.ingest.rows import Layout, Part, batches_in
+from pipeline.ingest.rows import Layout, Part, batches_in, parquet
 from pipeline.settings import IngestSettings, TableSource
+from pipeline.storage import Place
 
 _PART_BYTES = 64 << 20
 """Of plain text, or of parquet unpacked, that one task reads."""
@@ -49,24 +49,29 @@ def sources_of(spark: SparkSession, settings: IngestSettings) -> dict[str, list[
 
 def crawl_parts(form: str, paths: list[str]) -> list[Part]:
     """Files of Common Crawl, `wat` or `warc`: a part each."""
-    for path in paths:
-        if not Path(path).is_file():
-            what = "is a folder" if Path(path).is_dir() else "does not exist"
+    for path, kind in zip(paths, inputs.each(inputs.kind, paths), strict=True):
+        if kind != "file":
+            what = "is a folder" if kind == "folder" else "does not exist"
             raise BadInput(f"ingest.{form}s: {path} {what}: name its files")
     return [Part(path, Layout(form), 0, -1) for path in paths]
 
 
 def table_parts(spark: SparkSession, source: TableSource) -> list[Part]:
     """The files of a table, large ones in several parts."""
-    files = [(path, layout) for path in _files(source) if (layout := layout_of(path, source))]
-    if not files:
+    files = _files(source)
+    layouts = inputs.each(lambda file: layout_of(storage.place(file), source), files)
+    found = [(file, layout) for file, layout in zip(files, layouts, strict=True) if layout]
+    if not found:
         raise BadInput(f"ingest.tables: {source.path} holds no rows: fetch or write it again")
-    return [part for path, layout in files for part in _parts(spark, path, layout)]
+    return [part for file, layout in found for part in _parts(spark, file, layout)]
 
 
-def is_large(part: Part) -> bool:
-    """Whether a packed text, which only one task can read, is much work for others behind it."""
-    return part.layout.packing is not None and Path(part.path).stat().st_size > _PART_BYTES
+def are_large(parts: list[Part]) -> list[bool]:
+    """Whether each is a packed text, which only one task can read, and much work for others behind
+    it."""
+    packed = [part.path for part in parts if part.layout.packing is not None]
+    sizes = dict(zip(packed, inputs.each(_size, packed), strict=True))
+    return [sizes.get(part.path, 0) > _PART_BYTES for part in parts]
 
 
 # -- tasks ---------------------------------------------------------------------------------
@@ -92,14 +97,14 @@ def read(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 # -- files ---------------------------------------------------------------------------------
 
 
-def _files(source: TableSource) -> list[Path]:
+def _files(source: TableSource) -> list[str]:
     """The files of a table; of a folder those of one format, parquet before text."""
-    path = Path(source.path)
-    if path.is_file():
+    path = source.path
+    kind = inputs.kind(path)
+    if kind == "file":
         return [path]
-    found = sorted(
-        file for file in path.rglob("*") if file.is_file() and not _is_hidden(file, path)
-    )
+    folder = storage.place(path)
+    found = [] if kind is None else [f for f in storage.files(folder) if not _is_hidden(f, folder)]
     if source.format is None:
         formats = {format_of(file) for file in found} - {None}
         wanted = "parquet" if "parquet" in formats else min(formats, default=None, key=str)
@@ -113,49 +118,56 @@ def _files(source: TableSource) -> list[Path]:
     else:
         found = [file for file in found if format_of(file) in (source.format, None)]
     if not found:
-        what = "holds no table" if path.is_dir() else "does not exist"
+        what = "does not exist" if kind is None else "holds no table"
         raise BadInput(f"ingest.tables: {path} {what} (parquet, csv, tsv, jsonl): correct the path")
-    return found
+    return [str(file) for file in found]
 
 
-def _is_hidden(file: Path, folder: Path) -> bool:
+def _is_hidden(file: Place, folder: Place) -> bool:
     """Spark and others leave such files beside a table."""
-    return any(part.startswith(("_", ".")) for part in file.relative_to(folder).parts)
+    inside = str(file).removeprefix(str(folder)).strip("/")
+    return any(step.startswith(("_", ".")) for step in inside.split("/"))
 
 
-def _parts(spark: SparkSession, path: Path, layout: Layout) -> list[Part]:
+def _parts(spark: SparkSession, path: str, layout: Layout) -> list[Part]:
     """The parts of a file, one for each task."""
     if layout.form == "parquet":
         return _row_groups(path, layout)
-    size = path.stat().st_size
+    size = _size(path)
     if layout.packing is not None or size <= _PART_BYTES:
-        return [Part(str(path), layout, 0, -1)]
+        return [Part(path, layout, 0, -1)]
     starts = list(range(0, size, _PART_BYTES))
     if layout.form == "text" and layout.has_quotes:
         cuts = spark.sparkContext.parallelize(starts, len(starts))
-        name, separator, length = str(path), layout.separator, _PART_BYTES
-        stretches = cuts.map(lambda start: _stretch(name, start, length, separator)).collect()
+        separator, length = layout.separator, _PART_BYTES
+        stretches = cuts.map(lambda start: _stretch(path, start, length, separator)).collect()
         rows = first_rows(stretches)
         starts = [start + row for start, row in zip(starts, rows, strict=True)]
     stops = [*starts[1:], size]
     cut = zip(starts, stops, strict=True)
-    return [Part(str(path), layout, start, stop) for start, stop in cut if start < stop]
+    return [Part(path, layout, start, stop) for start, stop in cut if start < stop]
+
+
+def _size(path: str) -> int:
+    return storage.size(storage.place(path)) or 0
 
 
 def _stretch(path: str, start: int, length: int, separator: str) -> Stretch:
-    with Path(path).open("rb") as stream:
+    inputs.expect(path)
+    with inputs.opened(path) as stream:
         stream.seek(start)
         text = stream.read(length)
         return follow(text if start else text.removeprefix(codecs.BOM_UTF8), separator)
 
 
-def _row_groups(path: Path, layout: Layout) -> list[Part]:
-    footer = pq.read_metadata(path)
+def _row_groups(path: str, layout: Layout) -> list[Part]:
+    with parquet(path) as file:
+        footer = file.metadata
     parts: list[Part] = []
     begin, size = 0, 0
     for group in range(footer.num_row_groups):
         size += footer.row_group(group).total_byte_size
         if size >= _PART_BYTES or group == footer.num_row_groups - 1:
-            parts.append(Part(str(path), layout, begin, group + 1))
+            parts.append(Part(path, layout, begin, group + 1))
             begin, size = group + 1, 0
     return parts
