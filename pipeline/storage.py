@@ -31,7 +31,11 @@ PART_BYTES = 1 << 24
 _BLOCK_BYTES = 1 << 23
 """Read at a time from an object that is read through."""
 _OPTIONS: dict[str, dict[str, Any]] = {
-    "s3": {"config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}}},
+    "s3": {
+        "config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}},
+        # What was listed once tells nothing of what other processes have written since.
+        "use_listings_cache": False,
+    },
 }
 _SAME = {"s3a": "s3", "s3n": "s3", "gcs": "gs"}
 """Names that Hadoop and others have for the same stores."""
@@ -244,6 +248,11 @@ def sizes(folder: Place) -> list[tuple[Place, int]]:
         for name, about in sorted(listed.items())
         if name[begin:]
     ]
+
+
+def below(folder: Place, where: Place) -> str:
+    """The name of a place by that of a folder that holds it, as `a/b.tar`."""
+    return str(where)[len(str(folder).rstrip("/")) + 1 :]
 
 
 @contextmanager
