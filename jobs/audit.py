@@ -26,6 +26,7 @@ from pipeline.audit.live import Live
 from pipeline.decisions import Decisions
 from pipeline.schemas import AUDIT, OVERLAPS
 from pipeline.settings import AuditSettings, DedupSettings, FingerprintSettings
+from pipeline.uploads import written_in
 
 _GROUP_ROWS = 1 << 18
 
@@ -41,9 +42,10 @@ class Audited:
 
 
 def main(run: Run) -> None:
-    subject, folder, settings = _of_run(run), run.begin("audit"), run.settings
-    captions = audit_captions.of_run(run, folder)
-    audited = write_audit(folder, subject, settings.audit, settings.dedup, captions)
+    subject, settings = _of_run(run), run.settings
+    with written_in(run.begin("audit"), last=["report.html", "summary.json"]) as folder:
+        captions = audit_captions.of_run(run, folder)
+        audited = write_audit(folder, subject, settings.audit, settings.dedup, captions)
     sets = audited.summary["sets"]
     notes = {told["evalset"]: f"{told['overlapping']} of {told['images']}" for told in sets}
     others = run.rows("overlaps") - audited.rows

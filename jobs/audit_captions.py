@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
+from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 
 from jobs.counting import counted
@@ -33,8 +34,10 @@ def of_run(run: Run, folder: Path) -> list[dict[str, Any]]:
     place = folder / "_captions"
     place.mkdir()
     corpus = run.read("shards").select("pair_id", "caption")
+    # Executors write to no folder that this machine alone has.
+    is_shared = not storage.is_remote(run.path("audit"))
     with run.progress.watch(run.spark, "captions"):
-        look_for(wanted, corpus, place, run.settings.audit.confidence)
+        look_for(wanted, corpus, place, run.settings.audit.confidence, is_shared=is_shared)
     return told(place)
 
 
@@ -88,27 +91,40 @@ def _is_fit(file: Path) -> bool:
     return captions.is_table(file) or captions.is_tar(file)
 
 
-def look_for(wanted: Wanted, corpus: DataFrame, folder: Path, confidence: float) -> None:
+def look_for(
+    wanted: Wanted, corpus: DataFrame, folder: Path, confidence: float, *, is_shared: bool = True
+) -> None:
     """Write into `folder` what of the wanted captions `corpus` (pair_id, caption) holds.
 
-    Rows with a reason in a further column `dropped_for` are counted and not searched.
+    Rows with a reason in a further column `dropped_for` are counted and not searched. What was
+    found lies in `folder` in between, where tasks see it: where it `is_shared`.
     """
     what = caption_overlap.sought(wanted.captions)
     spark = corpus.sparkSession
     kept, count = counted(corpus, ["pair_id", "caption"], REASONS)
+    found = caption_overlap.hits(kept, what)
     hits = folder / "_hits"
-    caption_overlap.hits(kept, what).write.mode("overwrite").parquet(str(hits))
+    if is_shared:
+        found.write.mode("overwrite").parquet(str(hits))
+        found = spark.read.schema(caption_overlap.HITS_DDL).parquet(str(hits))
+    else:
+        found = found.persist(StorageLevel.DISK_ONLY)
+        found.count()
     rows = {reason: number for reason, number in count().items() if number}
-    found = spark.read.schema(caption_overlap.HITS_DDL).parquet(str(hits))
     by_key = caption_overlap.counts(found).toArrow()
     table = caption_overlap.found_in(what, by_key)
     pq.write_table(table, folder / FOUND, compression="zstd")
     pairs = folder / "_pairs"
-    caption_overlap.pairs(found, what).write.mode("overwrite").parquet(str(pairs))
-    (written,) = pairs.glob("*.parquet")
-    written.replace(folder / PAIRS)
-    for scratch in (hits, pairs):
-        shutil.rmtree(scratch)
+    if is_shared:
+        caption_overlap.pairs(found, what).write.mode("overwrite").parquet(str(pairs))
+        (written,) = pairs.glob("*.parquet")
+        written.replace(folder / PAIRS)
+        for scratch in (hits, pairs):
+            shutil.rmtree(scratch)
+    else:
+        rows_of_pairs = caption_overlap.pairs(found, what).toArrow()
+        pq.write_table(rows_of_pairs, folder / PAIRS, compression="zstd")
+        found.unpersist()
     of_corpus = {"corpus_captions": rows.pop("", 0), "unread_of_corpus": rows}
     sets = [
         {**told, **of_corpus, "unread": wanted.unread[told["name"]]}

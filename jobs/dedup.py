@@ -4,7 +4,7 @@ from collections import Counter
 from functools import partial
 
 from jobs.run import Run
-from pipeline import decisions, dedup
+from pipeline import decisions, dedup, storage
 from pipeline.fingerprint import places
 from pipeline.second_look import confirmed, second_look
 
@@ -13,7 +13,7 @@ def main(run: Run) -> None:
     settings = run.settings.dedup
     images, fingerprints = run.read("images"), run.read("fingerprints")
     overlaps = dedup.overlaps(fingerprints, settings)
-    where = places(images, str(run.path("images").absolute()))
+    where = places(images, storage.absolute(run.path("images")))
     overlaps = second_look(overlaps, where, fingerprints, settings)
     if settings.decisions is not None:
         overlaps = dedup.decided(overlaps, decisions.read(settings.decisions))

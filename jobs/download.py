@@ -1,23 +1,31 @@
 """matched, counts, drawn, draws -> images, reached"""
 
-import shutil
 import time
 from collections import Counter
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from jobs import rounds
 from jobs.ledger import TRIED_AGAIN, Ledger
 from jobs.rounds import Asked
-from jobs.run import Run, spark_schema
-from pipeline.download import clear_others, clear_staged, download, raw_files, totals
+from jobs.run import Run
+from pipeline import poison, storage
+from pipeline.download import (
+    clear_others,
+    clear_staged,
+    download,
+    raw_files,
+    raw_shards_in,
+    totals,
+)
+from pipeline.raw_shards import shard_name
 from pipeline.schemas import IMAGES
+from pipeline.storage import Place
 
 
 def main(run: Run) -> None:
     settings = run.settings.download
-    folder = run.begin("images", resume=True).absolute()
+    folder = storage.place(storage.absolute(run.begin("images", resume=True)))
     clear_staged(folder)
     asked, rows, again = rounds.first(run), 0, Counter[str]()
     shards: list[int] = []
@@ -25,22 +33,20 @@ def main(run: Run) -> None:
     for number in range(1, settings.rounds + 1):
         staged = folder / f"_round-{number}"
         if number > 1:
-            files = [str(file) for file in raw_files(folder, shards)]
-            images = run.spark.read.schema(spark_schema(IMAGES)).parquet(*files)
+            images = rounds.read(run, raw_files(folder, shards), IMAGES)
             place = (number, max(shards) + 1)
             with run.progress.watch(run.spark, f"what round {number} asks for"):
                 asked = rounds.another(run, staged, images, asked.reached, place)
             if not asked.rows:
                 break
         done, notes = _downloaded(run, folder, asked, number)
-        shutil.rmtree(staged, ignore_errors=True)
+        storage.clear(staged)
         shards += done
         told.append(notes)
         rows, again = rows + asked.rows, again + asked.again
 
     clear_others(folder, shards)
-    for staged in folder.glob("_round-*"):
-        shutil.rmtree(staged)
+    rounds.clear(folder)
     sums = totals(folder, shards)
     # Of a pair that was asked for several times only the last try counts as a failure.
     dropped = {**(sums.reasons - again), TRIED_AGAIN: again.total()}
@@ -58,17 +64,25 @@ def main(run: Run) -> None:
 
 
 def _downloaded(
-    run: Run, folder: Path, asked: Asked, number: int
+    run: Run, folder: Place, asked: Asked, number: int
 ) -> tuple[list[int], dict[str, Any]]:
     """The raw shards of a round, and what there is to say of it."""
+    were_there = raw_shards_in(folder)
     began = time.time()
     results = download(asked.pairs, str(folder), run.settings.download)
     with run.progress.watch(run.spark, f"download, round {number}"):
-        shards = [row["raw_shard"] for row in results.collect()]
+        rows = results.collect()
     seconds = time.time() - began
     clear_staged(folder)
+    poisoned = [
+        poison.Poisoned(shard_name(row["raw_shard"]), row["machine"], row["trouble"])
+        for row in rows
+        if row["trouble"] is not None
+    ]
+    if poisoned:
+        raise poison.told("download", poisoned, len(rows) - len(poisoned))
+    shards = [row["raw_shard"] for row in rows]
     sums = totals(folder, shards)
-    was_there = [file.stat().st_mtime < began for file in raw_files(folder, shards)]
     facts = asdict(sums)
     del facts["digests"]
     return shards, facts | {
@@ -79,5 +93,5 @@ def _downloaded(
         "hosts": sums.worst_hosts,
         "asked": sums.asked_of_worst,
         # Of no meaning where an interrupted run had done a part of it.
-        "seconds": None if any(was_there) else round(seconds, 3),
+        "seconds": None if were_there.intersection(shards) else round(seconds, 3),
     }

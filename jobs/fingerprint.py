@@ -1,13 +1,14 @@
 """images, evaluation sets -> fingerprints"""
 
 from jobs.run import Run
+from pipeline import storage
 from pipeline.evalsets import registry
 from pipeline.fingerprint import REASONS, corpus, evaluation, images_of_sets
 
 
 def main(run: Run) -> None:
     settings = run.settings
-    hashed = corpus(run.read("images"), str(run.path("images").absolute()))
+    hashed = corpus(run.read("images"), storage.absolute(run.path("images")))
     if settings.evalsets:
         tasks = settings.spark.partitions
         sets = evaluation(run.spark, settings.evalsets, settings.fingerprint, tasks)

@@ -15,8 +15,10 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from jobs.run import Run
+from pipeline import storage
 from pipeline.decoding import decode
 from pipeline.fingerprint import read_image
+from pipeline.storage import Place
 
 _INK, _ACCENT, _PALE = "#22303c", "#1f77b4", "#b9d3e8"
 _BETWEEN, _BAD = "#e0a458", "#c0392b"
@@ -245,6 +247,11 @@ def thumbnail(body: bytes, side: int = 128) -> str | None:
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
+def source(file: Place) -> Any:
+    """What the rows of a parquet file are read from."""
+    return storage.opened(file) if storage.is_remote(file) else file
+
+
 class Downloaded(NamedTuple):
     """A downloaded pair, to be shown."""
 
@@ -258,8 +265,8 @@ def downloaded(run: Run, pair_ids: list[str]) -> dict[str, Downloaded]:
     columns = ["pair_id", "caption", "raw_shard", "offset", "bytes"]
     for file in run.files("images") if pair_ids else []:
         wanted = [("pair_id", "in", pair_ids), ("status", "=", "success")]
-        rows = pq.read_table(file, columns=columns, filters=wanted)
+        rows = pq.read_table(source(file), columns=columns, filters=wanted)
         for row in rows.to_pylist():
-            body = read_image(str(run.path("images")), row)
+            body = read_image(storage.absolute(run.path("images")), row)
             found[row["pair_id"]] = Downloaded(thumbnail(body), row["caption"])
     return found

@@ -8,23 +8,26 @@ heal are tried again where a short query wants them. All of it follows from what
 that a killed run asks for the same once more.
 """
 
-import shutil
 from collections import Counter
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import pyarrow.dataset as ds
+from pyspark import TaskContext
 from pyspark.sql import DataFrame
+from pyspark.sql.pandas.types import to_arrow_schema
 
 from jobs.run import Run, spark_schema
+from pipeline import parts as pieces
+from pipeline import storage
 from pipeline.balance import Cut, again, arrivals, available, draw, from_table, further, to_table
 from pipeline.download.tries import arrived, failed, placed
 from pipeline.parts import parts
 from pipeline.placeholders import placeholders
-from pipeline.schemas import DRAWN, FAILED
+from pipeline.schemas import DRAWN
+from pipeline.storage import Place
 
 Longs = npt.NDArray[np.int64]
 
@@ -59,7 +62,7 @@ def first(run: Run) -> Asked:
 
 
 def another(
-    run: Run, folder: Path, images: DataFrame, reached: Reached, place: tuple[int, int]
+    run: Run, folder: Place, images: DataFrame, reached: Reached, place: tuple[int, int]
 ) -> Asked:
     """What the next round asks for, after all `images` before it, staged in `folder`.
 
@@ -98,29 +101,69 @@ def another(
     return Asked(_placed(run, folder, place, tasks), rows, tried_again, reached)
 
 
-def _placed(run: Run, folder: Path, place: tuple[int, int], tasks: int) -> DataFrame:
-    """The staged pairs, old and new, with the task and the round of their download."""
-    schema = spark_schema(DRAWN)
-    files = sorted(map(str, [*folder.glob("drawn/*.parquet"), *folder.glob("again/*.parquet")]))
+def read(run: Run, files: Sequence[str | Place], schema: pa.Schema) -> DataFrame:
+    """Parquet files as a Spark table; those of a store without the JVM."""
     if not files:
-        return run.spark.createDataFrame([], schema)
-    return placed(run.spark.read.schema(schema).parquet(*files), *place, tasks)
+        return run.spark.createDataFrame([], spark_schema(schema))
+    if not storage.is_address(files[0]):
+        return run.spark.read.schema(spark_schema(schema)).parquet(*map(str, files))
+
+    def rows(part: pieces.Part) -> Iterator[pa.RecordBatch]:
+        return pieces.read(part, schema.names)
+
+    return pieces.each(run.spark, parts([str(file) for file in files]), rows, spark_schema(schema))
 
 
-def _reasons(folder: Path) -> Counter[str]:
-    reasons = ds.dataset(str(folder), schema=FAILED, format="parquet").to_table(columns=["reason"])
-    counts = reasons["reason"].value_counts().to_pylist()
-    return Counter({entry["values"]: entry["counts"] for entry in counts})
+def clear(folder: Place) -> None:
+    """Remove what is left of all rounds of the images in `folder`."""
+    if storage.is_remote(folder):
+        names = {storage.below(folder, place).partition("/")[0] for place in storage.files(folder)}
+        rounds = {name for name in names if name.startswith("_round-")}
+    else:
+        rounds = {place.name for place in folder.glob("_round-*")}
+    for name in rounds:
+        storage.clear(folder / name)
 
 
-def _empty(folder: Path) -> Path:
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
+def _placed(run: Run, folder: Place, place: tuple[int, int], tasks: int) -> DataFrame:
+    """The staged pairs, old and new, with the task and the round of their download."""
+    files = [*_tables(folder / "drawn"), *_tables(folder / "again")]
+    if not files:
+        return run.spark.createDataFrame([], spark_schema(DRAWN))
+    return placed(read(run, sorted(files), DRAWN), *place, tasks)
+
+
+def _reasons(folder: Place) -> Counter[str]:
+    counts = Counter[str]()
+    for part in parts(_tables(folder)):
+        for batch in pieces.read(part, ["reason"]):
+            found = batch.column("reason").value_counts().to_pylist()
+            counts.update({entry["values"]: entry["counts"] for entry in found})
+    return counts
+
+
+def _empty(folder: Place) -> Place:
+    storage.clear(folder)
+    storage.make_folder(folder)
     return folder
 
 
-def _written(frame: DataFrame, folder: Path) -> list[Path]:
+def _tables(folder: Place) -> list[str]:
+    return [str(file) for file in storage.files(folder) if file.suffix == ".parquet"]
+
+
+def _written(frame: DataFrame, folder: Place) -> list[str]:
     """The files of a Spark table, written for tasks that read it without the JVM."""
-    shutil.rmtree(folder, ignore_errors=True)
-    frame.write.parquet(str(folder))
-    return sorted(folder.glob("*.parquet"))
+    storage.clear(folder)
+    if storage.is_remote(folder):
+        into, schema = storage.absolute(folder), to_arrow_schema(frame.schema)
+
+        def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+            context: Any = TaskContext.get()
+            rows = pieces.write(into, context.partitionId(), schema, batches)
+            yield pa.RecordBatch.from_pydict({"rows": [rows]})
+
+        frame.mapInArrow(write, "rows long").collect()
+    else:
+        frame.write.parquet(str(folder))
+    return _tables(folder)

@@ -2,6 +2,7 @@
 
 from jobs.ledger import Ledger
 from jobs.run import Run
+from pipeline import poison, storage
 from pipeline.card import card
 from pipeline.compaction import IN_JSON
 from pipeline.placing import (
@@ -22,11 +23,19 @@ def main(run: Run) -> None:
         balanced = balanced.join(run.read("deduped"), on="pair_id", how="left")
     placed, shards = plan(balanced, run.settings.shard)
     # Executors have working directories of their own.
-    folder, raw_folder = run.begin("shards", resume=True).absolute(), run.path("images").absolute()
+    folder = storage.place(storage.absolute(run.begin("shards", resume=True)))
+    raw_folder = storage.absolute(run.path("images"))
     clear_unfinished(folder)
     with run.progress.watch(run.spark, "shards"):
-        tasks = shard(placed, shards, str(raw_folder), str(folder))
-        written = [Written(**row) for row in tasks.toArrow().to_pylist()]
+        rows = shard(placed, shards, raw_folder, str(folder)).toArrow().to_pylist()
+    poisoned = [
+        poison.Poisoned(row["name"], row["machine"], row["trouble"])
+        for row in rows
+        if row["trouble"] is not None
+    ]
+    if poisoned:
+        raise poison.told("shard", poisoned, len(rows) - len(poisoned))
+    written = [Written(*(row[name] for name in Written._fields)) for row in rows]
     clear_others(folder, shards)
     write_text(folder, CARD, card(IN_JSON, alternatives=has_alternatives))
     index = write_index(folder, written, run.settings.shard.samples_per_shard)

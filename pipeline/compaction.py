@@ -5,12 +5,11 @@ writes  000000.tar, the columns beside it in 000000.parquet, and 000000.places
 """
 
 import hashlib
-import os
 from collections.abc import Iterator
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,7 +20,9 @@ import pyarrow.parquet as pq
 from pipeline import places, placing, tars
 from pipeline.errors import BadInput
 from pipeline.placing import Written
+from pipeline.raw_shards import raw_tar, read_all
 from pipeline.schemas import PLACES, SAMPLE_MEMBERS, SHARDED
+from pipeline.storage import Place
 
 _VERSION = 2
 """Of what is made of the same rows."""
@@ -45,7 +46,7 @@ _ALTERNATIVES = "alternatives"
 Offsets = npt.NDArray[np.int64]
 
 
-def compact(rows: pa.Table, number: int, raw_folder: Path, folder: Path) -> Written:
+def compact(rows: pa.Table, number: int, raw_folder: Place, folder: Place) -> Written:
     """Write shard `number`, unless it is there and made of the same rows.
 
     `rows` have the columns of SHARDED but for `shard`, with the offsets in the raw tars; where
@@ -64,10 +65,10 @@ def compact(rows: pa.Table, number: int, raw_folder: Path, folder: Path) -> Writ
         written = Written(name, rows.num_rows, tar.size, str(tar.sha256))
         _write_sidecar(rows, offsets, written, made_of, staged[".parquet"])
         places.write(staged[".places"], _places(rows, offsets), tar.size, {})
-        return placing.place(staged, number, made_of, written)
+        return placing.place(staged, folder, number, made_of, written)
 
 
-def _write_samples(rows: pa.Table, raw_folder: Path, tar: tars.Writer) -> Offsets:
+def _write_samples(rows: pa.Table, raw_folder: Place, tar: tars.Writer) -> Offsets:
     """Write all samples; a row for each, with the offset of each member in the tar."""
     names = sorted({*IN_JSON, _ALTERNATIVES}.intersection(rows.column_names))
     described = zip(*(rows[name].to_pylist() for name in names), strict=True)
@@ -82,31 +83,25 @@ def _write_samples(rows: pa.Table, raw_folder: Path, tar: tars.Writer) -> Offset
     return np.array(offsets, np.int64).reshape(-1, len(SAMPLE_MEMBERS))
 
 
-def _images(rows: pa.Table, raw_folder: Path) -> Iterator[bytes]:
+def _images(rows: pa.Table, raw_folder: Place) -> Iterator[bytes]:
     """The JPEG of each row; a raw tar is opened once, where the rows come in its order."""
     columns = [rows[name].to_pylist() for name in ("raw_shard", "pair_id", "offset", "bytes")]
     for raw_shard, asked in groupby(zip(*columns, strict=True), key=itemgetter(0)):
         path = raw_folder / f"{raw_shard:05d}.tar"
         of_tar = list(asked)
         try:
-            # Not mapped: one that is cut short meanwhile would end the process.
-            tar = path.open("rb", buffering=0)
+            tar = raw_tar(raw_folder, raw_shard)
+            images = read_all(tar, [(offset, size) for _, _, offset, size in of_tar])
+            for image, (_, pair_id, offset, size) in zip(images, of_tar, strict=True):
+                if len(image) != size or not image.startswith(b"\xff\xd8"):
+                    what = f"holds no JPEG of {size} bytes at {offset} (pair {pair_id})"
+                    raise _changed(tar, what)
+                yield image
         except FileNotFoundError:
             raise _changed(path, f"is missing (pair {of_tar[0][1]})") from None
-        with tar:
-            for _, pair_id, offset, size in of_tar:
-                yield _image(tar, pair_id, offset, size)
 
 
-def _image(tar: BinaryIO, pair_id: str, offset: int, size: int) -> bytes:
-    image = os.pread(tar.fileno(), size, offset)
-    if len(image) != size or not image.startswith(b"\xff\xd8"):
-        what = f"holds no JPEG of {size} bytes at {offset} (pair {pair_id})"
-        raise _changed(Path(tar.name), what)
-    return image
-
-
-def _changed(raw_tar: Path, what: str) -> BadInput:
+def _changed(raw_tar: Place, what: str) -> BadInput:
     return BadInput(f"{raw_tar} {what}: it was changed after the download, run `wit build --again`")
 
 

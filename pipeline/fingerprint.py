@@ -10,8 +10,8 @@ needs is public too: to decode and hash it, and to make its variants.
 import hashlib
 import pickle
 from collections.abc import Iterable, Iterator
-from itertools import islice
-from pathlib import Path
+from itertools import groupby, islice
+from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
@@ -19,11 +19,12 @@ from PIL import Image
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from pipeline import evalsets, inputs, tars
+from pipeline import evalsets, inputs, storage
 from pipeline.decoding import decode
 from pipeline.hashes import as_imagehash, of_image, of_imagehash, of_pixels
 from pipeline.pdq import compute as pdq
 from pipeline.phash import phash, phash_batch, phash_fast, phash_of_jpeg
+from pipeline.raw_shards import raw_tar, read_all
 from pipeline.schemas import FINGERPRINTS
 from pipeline.settings import EvalSet, FingerprintSettings
 from pipeline.similarity import look
@@ -86,8 +87,8 @@ def corpus(images: DataFrame, folder: str) -> DataFrame:
     def hash_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         for batch in batches:
             rows = []
-            for row in batch.to_pylist():
-                data = read_image(folder, row)
+            told = batch.to_pylist()
+            for row, data in zip(told, _images(folder, told), strict=True):
                 rows.append(_row(row["pair_id"], "corpus", "original", row["sha256"], decode(data)))
             yield _batch(rows)
 
@@ -95,7 +96,10 @@ def corpus(images: DataFrame, folder: str) -> DataFrame:
 
 
 def places(images: DataFrame, folder: str) -> DataFrame:
-    """Where each downloaded image lies in the tars of `folder`: pair_id, path, offset, bytes."""
+    """Where each downloaded image lies in the tars of `folder`: pair_id, path, offset, bytes.
+
+    In a store a tar has another name, which pipeline.raw_shards finds by this path.
+    """
     arrived = images.where(F.col("status") == "success")
     path = F.format_string(f"{folder.replace('%', '%%')}/%05d.tar", "raw_shard")
     return arrived.select("pair_id", path.alias("path"), "offset", "bytes")
@@ -103,7 +107,14 @@ def places(images: DataFrame, folder: str) -> DataFrame:
 
 def read_image(folder: str, row: dict[str, Any]) -> bytes:
     """The bytes of one image, from its raw shard."""
-    return tars.read(Path(folder, f"{row['raw_shard']:05d}.tar"), row["offset"], row["bytes"])
+    return next(_images(folder, [row]))
+
+
+def _images(folder: str, rows: list[dict[str, Any]]) -> Iterator[bytes]:
+    """The bytes of each image, from its raw shard."""
+    for raw_shard, of_tar in groupby(rows, key=itemgetter("raw_shard")):
+        asked = [(row["offset"], row["bytes"]) for row in of_tar]
+        yield from read_all(raw_tar(storage.place(folder), raw_shard), asked)
 
 
 def evaluation(

@@ -10,7 +10,6 @@ An image that cannot be read leaves the verdict as it was.
 
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -18,8 +17,8 @@ from pyspark import StorageLevel
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 
-from pipeline import tars
 from pipeline.decoding import decode
+from pipeline.raw_shards import RawTars
 from pipeline.schemas import DROPPED, OVERLAPS
 from pipeline.settings import DedupSettings
 from pipeline.similarity import is_copy, is_drawn, look, similarity, size_of
@@ -52,8 +51,9 @@ def second_look(
     seen = seen.repartition("path", "pair_id").sortWithinPartitions("path", "offset", "pair_id")
 
     def look_again(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        raw_tars = RawTars()
         for batch in batches:
-            yield _decided(batch, settings)
+            yield _decided(batch, settings, raw_tars)
 
     decided = seen.mapInArrow(look_again, closed.schema)
     return closed.unionByName(decided)
@@ -71,24 +71,25 @@ def confirmed(near: DataFrame, places: DataFrame) -> DataFrame:
     placed = placed.sortWithinPartitions("path", "offset", "pair_id")
 
     def compare(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        raw_tars = RawTars()
         for batch in batches:
-            is_kept = [_is_confirmed(row) for row in batch.to_pylist()]
+            is_kept = [_is_confirmed(row, raw_tars) for row in batch.to_pylist()]
             yield batch.filter(pa.array(is_kept, pa.bool_())).select(DROPPED.names)
 
     return placed.mapInArrow(compare, near.select(*DROPPED.names).schema)
 
 
-def _is_confirmed(row: Mapping[str, Any]) -> bool:
+def _is_confirmed(row: Mapping[str, Any], raw_tars: RawTars) -> bool:
     if row["path"] is None or row["rival_path"] is None:
         return True
-    own = _look_at(row["path"], row["offset"], row["bytes"])
-    its = _look_at(row["rival_path"], row["rival_offset"], row["rival_bytes"])
+    own = _look_at(raw_tars, row["path"], row["offset"], row["bytes"])
+    its = _look_at(raw_tars, row["rival_path"], row["rival_offset"], row["rival_bytes"])
     if own is None or its is None:
         return True
     return is_copy(its, own, starts("original", *size_of(its)))
 
 
-def _decided(batch: pa.RecordBatch, settings: DedupSettings) -> pa.RecordBatch:
+def _decided(batch: pa.RecordBatch, settings: DedupSettings, raw_tars: RawTars) -> pa.RecordBatch:
     rows = batch.to_pylist()
     last: tuple[str | None, bytes | None] = (None, None)
     for row in rows:
@@ -96,7 +97,7 @@ def _decided(batch: pa.RecordBatch, settings: DedupSettings) -> pa.RecordBatch:
         if known is None or row["path"] is None or not needs_look(row, known):
             continue
         if last[0] != row["pair_id"]:
-            last = row["pair_id"], _look_at(row["path"], row["offset"], row["bytes"])
+            last = row["pair_id"], _look_at(raw_tars, row["path"], row["offset"], row["bytes"])
         if last[1] is not None:
             found = of_looks(known, last[1], row["variant"])
             row["similarity"] = found
@@ -112,9 +113,9 @@ def needs_look(row: Mapping[str, Any], known: bytes) -> bool:
     return row["verdict"] == "candidate" or (row["verdict"] == "overlap" and is_drawn(known))
 
 
-def _look_at(path: str, offset: int, size: int) -> bytes | None:
+def _look_at(raw_tars: RawTars, path: str, offset: int, size: int) -> bytes | None:
     try:
-        data = tars.read(Path(path), offset, size)
+        data = raw_tars.read(path, offset, size)
     except OSError:  # the tar is gone: what the hashes said stands
         return None
     image = decode(data)

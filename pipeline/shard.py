@@ -8,18 +8,19 @@ the dropped pairs: no shuffle of image bytes, and none of them in the JVM.
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pyarrow as pa
 from pyspark.sql import DataFrame, Window
 from pyspark.sql import functions as F
 
+from pipeline import poison, storage
 from pipeline.compaction import compact
+from pipeline.placing import stem_of
 from pipeline.schemas import SHARDED
 from pipeline.settings import ShardSettings
 
-WRITTEN = "name string, samples int, bytes long, sha256 string"
-"""What a task tells of each shard that is in place: placing.Written."""
+WRITTEN = f"name string, samples int, bytes long, sha256 string, {poison.DDL}"
+"""What a task tells of each shard that is in place: placing.Written; or why it is not."""
 
 
 def plan(balanced: DataFrame, settings: ShardSettings) -> tuple[DataFrame, int]:
@@ -47,13 +48,15 @@ def plan(balanced: DataFrame, settings: ShardSettings) -> tuple[DataFrame, int]:
 def shard(placed: DataFrame, shards: int, raw_folder: str, folder: str) -> DataFrame:
     """Write every shard that is not there yet, one task each; a row of WRITTEN for each.
 
-    Where `placed` has `alternatives`, they go into each sample's JSON.
+    Where `placed` has `alternatives`, they go into each sample's JSON. A row with a `trouble` is of
+    a shard that failed at every try.
     """
     columns = ["number", *[name for name in SHARDED.names if name != "shard"]]
     columns += [name for name in placed.columns if name == "alternatives"]
     # Spark maps an id to the partition of that number: one task, one shard, in its order.
     tasks = placed.select(*columns).repartitionById(max(1, shards), "number")
     tasks = tasks.sortWithinPartitions("number", "sample")
+    tries = poison.tries(placed.sparkSession)
 
     def write_batches(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         parts = [batch for batch in batches if batch.num_rows]
@@ -61,8 +64,10 @@ def shard(placed: DataFrame, shards: int, raw_folder: str, folder: str) -> DataF
             rows = pa.Table.from_batches(parts)
             number = rows["number"][0].as_py()
             rows = rows.drop_columns(["number"])
-            written = compact(rows, number, Path(raw_folder), Path(folder))
-            yield pa.RecordBatch.from_pylist([written._asdict()], schema=_WRITTEN)
+            places = storage.place(raw_folder), storage.place(folder)
+            made = poison.tried(compact, rows, number, *places, tries=tries)
+            told = {"name": f"{stem_of(number)}.tar"} | made._asdict()
+            yield pa.RecordBatch.from_pylist([told], schema=_WRITTEN)
 
     return tasks.mapInArrow(write_batches, WRITTEN)
 
@@ -73,5 +78,6 @@ _WRITTEN = pa.schema(
         ("samples", pa.int32()),
         ("bytes", pa.int64()),
         ("sha256", pa.string()),
+        *poison.FIELDS,
     ]
 )

@@ -3,6 +3,8 @@
 import errno
 import os
 import shutil
+import socket
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,6 +13,9 @@ from uuid import uuid4
 from pipeline.errors import BadInput
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+GO_ON = "run `wit build` again, which goes on where it stopped"
+"""What to do when there is room."""
 
 
 def sync(path: Path) -> None:
@@ -22,16 +27,28 @@ def sync(path: Path) -> None:
         os.close(file)
 
 
+def scratch_folder() -> str | None:
+    """Spark's scratch disk on this machine; the system's own where there is no Spark."""
+    folders = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")
+    return next((folder for folder in folders if folder and Path(folder).is_dir()), None)
+
+
+def scratch() -> Path:
+    """The folder in which this machine keeps what goes elsewhere in the end."""
+    return Path(scratch_folder() or tempfile.gettempdir())
+
+
 @contextmanager
 def room_in(folder: Path, next_step: str) -> Iterator[None]:
-    """Tell of a full disk what there is to do."""
+    """Tell of a full disk of this machine what there is to do."""
     try:
         yield
     except OSError as error:
         if error.errno not in _FULL:
             raise
         raise BadInput(
-            f"{folder} takes no more ({os.strerror(error.errno)}): make room and {next_step}"
+            f"{socket.gethostname()}: {folder} takes no more ({os.strerror(error.errno)}): make "
+            f"room and {next_step}"
         ) from None
 
 

@@ -35,7 +35,7 @@ _BLOCK_BYTES = 1 << 23
 _OPTIONS: dict[str, dict[str, Any]] = {
     "s3": {
         "config_kwargs": {"retries": {"mode": "standard", "total_max_attempts": 1}},
-        # Others write while this process runs: what it was told once may be over.
+        # What was listed once tells nothing of what other processes have written since.
         "use_listings_cache": False,
     },
 }
@@ -248,6 +248,11 @@ def sizes(folder: Place) -> list[tuple[Place, int]]:
         for name, about in sorted(listed.items())
         if name[begin:]
     ]
+
+
+def below(folder: Place, where: Place) -> str:
+    """The name of a place by that of a folder that holds it, as `a/b.tar`."""
+    return str(where)[len(str(folder).rstrip("/")) + 1 :]
 
 
 @contextmanager

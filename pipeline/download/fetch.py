@@ -18,9 +18,9 @@ from pipeline.download.addresses import Target, is_public, parse
 from pipeline.download.line import Ask, Line
 from pipeline.download.names import LookUp, Resolver, system
 from pipeline.download.reasons import FetchError, describe
-from pipeline.download.tars import scratch_folder
 from pipeline.download.wire import Deadline, Wire, Wires, connected, secured
 from pipeline.settings import DownloadSettings
+from pipeline.staged import scratch_folder
 
 _BLOCK_BYTES = 1 << 16
 _IN_MEMORY_BYTES = 1 << 20

@@ -13,6 +13,7 @@ from pipeline import tars
 from pipeline.download.pixels import Picture
 from pipeline.download.reasons import reason_of
 from pipeline.schemas import IMAGES, SAMPLE_MEMBERS
+from pipeline.staged import GO_ON, room_in, scratch, scratch_folder
 
 _BUFFER_BYTES = 1 << 20
 
@@ -82,7 +83,8 @@ class OrderedSampleWriter:
         """Write the tar and the parquet."""
         with self._spool as spool:
             if self._failure is not None:
-                raise self._failure
+                with room_in(scratch(), GO_ON):
+                    raise self._failure
             spool.flush()
             self._rows.sort(key=lambda taken: (taken[0]["position"], taken[0]["pair_id"]))
             with self._stem.with_suffix(".tar").open("wb", buffering=_BUFFER_BYTES) as file:
@@ -104,9 +106,3 @@ def _write_sample(tar: BinaryIO, row: dict[str, Any], image: bytes) -> int:
         tars.append(tar, f"{row['pair_id']}.{name}", payloads[name]) for name in SAMPLE_MEMBERS
     ]
     return offsets[SAMPLE_MEMBERS.index("jpg")]
-
-
-def scratch_folder() -> str | None:
-    """Spark's scratch disk on this machine; the system's own where there is no Spark."""
-    folders = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")
-    return next((folder for folder in folders if folder and Path(folder).is_dir()), None)

@@ -2,6 +2,8 @@
 
 reads   rows of drawn
 writes  00000.tar, 00000.parquet, and last 00000_stats.json
+
+In a store there is no moving: pipeline.download.attempts.
 """
 
 import fcntl
@@ -21,62 +23,80 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline import poison, storage
+from pipeline.download import attempts
+from pipeline.raw_shards import SHARD_DIGITS, STATS, shard_name, stats_of_whole
 from pipeline.schemas import DRAWN
 from pipeline.settings import DownloadSettings
+from pipeline.staged import GO_ON, room_in, scratch
+from pipeline.storage import Place
 
-RESULTS = pa.schema([("raw_shard", pa.int32()), ("rows", pa.int64()), ("successes", pa.int64())])
+_COUNTS = ("rows", "successes")
+RESULTS = pa.schema(
+    [
+        pa.field("raw_shard", pa.int32()),
+        *(pa.field(name, pa.int64()) for name in _COUNTS),
+        *poison.FIELDS,
+    ]
+)
 """What a task says of its shard."""
 
-SHARD_DIGITS = 5
-_STATS = "_stats.json"
 _LOCK = "_placing.lock"
 _FAILED_HOSTS = 100
 
 
 def download_shards(
-    batches: Iterable[pa.RecordBatch], folder: str, settings: DownloadSettings
+    batches: Iterable[pa.RecordBatch], folder: str, settings: DownloadSettings, tries: int = 1
 ) -> Iterator[pa.RecordBatch]:
-    """Download every raw shard of `batches` that is not in `folder` yet."""
+    """Download every raw shard of `batches` that is not in `folder` yet.
+
+    Of a task that may fail so many `tries` the last one tells of its shard what went wrong.
+    """
     parts = [pa.Table.from_batches([batch]).select(DRAWN.names).cast(DRAWN) for batch in batches]
     if not parts:
         return
-    drawn = pa.concat_tables(parts)
+    drawn, into = pa.concat_tables(parts), storage.place(folder)
     for raw_shard in sorted(pc.unique(drawn["raw_shard"]).to_pylist()):
         rows = drawn.filter(pc.equal(drawn["raw_shard"], raw_shard))
         rows = rows.sort_by([("position", "ascending"), ("pair_id", "ascending")])
-        stats = download_shard(rows, Path(folder), settings)
-        told = {name: [stats[name]] for name in RESULTS.names}
-        yield pa.RecordBatch.from_pydict(told, schema=RESULTS)
+        made = poison.tried(download_shard, rows, into, settings, tries=tries)
+        told: dict[str, Any] = {"raw_shard": raw_shard}
+        if isinstance(made, poison.Trouble):
+            told |= {**dict.fromkeys(_COUNTS, 0), **made._asdict()}
+        else:
+            told |= {name: made[name] for name in _COUNTS}
+        yield pa.RecordBatch.from_pylist([told], schema=RESULTS)
 
 
-def download_shard(rows: pa.Table, folder: Path, settings: DownloadSettings) -> dict[str, Any]:
-    """Download one raw shard, unless it is there; its statistics."""
+def download_shard(rows: pa.Table, folder: Place, settings: DownloadSettings) -> dict[str, Any]:
+    """Download one raw shard, unless it is there; its statistics.
+
+    Raises BadInput when a disk of this machine is full.
+    """
     raw_shard = rows["raw_shard"][0].as_py()
     name, pairs = shard_name(raw_shard), _digest(rows, settings)
-    done = stats_of_whole(folder, name, pairs)
+    if storage.is_remote(folder):
+        done = attempts.settled(folder, name, pairs)
+    else:
+        done = stats_of_whole(folder, name, pairs)
     if done is not None:
         return done
     # Beside the tables, so that a file moves into place by its name alone.
-    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder) as staging:
+    beside = scratch() if storage.is_remote(folder) else folder
+    with (
+        room_in(beside, GO_ON),
+        tempfile.TemporaryDirectory(prefix=f".{name}-", dir=beside) as staging,
+    ):
         staged = Path(staging)
         began = time.monotonic()
         pace = _run_img2dataset(rows, raw_shard, staged, settings)
         stats = _stats(staged, raw_shard, pairs, rows.num_rows)
         # What another run would not repeat stands apart.
         stats["pace"] = {"seconds": round(time.monotonic() - began, 3), **pace}
-        (staged / f"{name}{_STATS}").write_text(json.dumps(stats, indent=1, sort_keys=True))
+        if storage.is_remote(folder):
+            return attempts.settle(staged, folder, name, stats)
+        (staged / f"{name}{STATS}").write_text(json.dumps(stats, indent=1, sort_keys=True))
         return _place(staged, folder, name, pairs, stats)
-
-
-def stats_of_whole(folder: Path, name: str, pairs: str | None = None) -> dict[str, Any] | None:
-    """The statistics of a shard that is whole, and made of `pairs` if given; otherwise None."""
-    try:
-        stats: dict[str, Any] = json.loads((folder / f"{name}{_STATS}").read_text())
-        sizes = {file: (folder / file).stat().st_size for file in stats["files"]}
-    except (OSError, ValueError, KeyError):
-        return None
-    is_whole = sizes == stats["files"] and pairs in (None, stats["pairs"])
-    return stats if is_whole else None
 
 
 def _run_img2dataset(
@@ -164,8 +184,8 @@ def _place(
         done = stats_of_whole(folder, name, pairs)
         if done is not None:
             return done
-        (folder / f"{name}{_STATS}").unlink(missing_ok=True)
-        for file in (*stats["files"], f"{name}{_STATS}"):
+        (folder / f"{name}{STATS}").unlink(missing_ok=True)
+        for file in (*stats["files"], f"{name}{STATS}"):
             (staged / file).replace(folder / file)
     return stats
 
@@ -183,11 +203,6 @@ def _digest(rows: pa.Table, settings: DownloadSettings) -> str:
     names = "\n".join(rows["pair_id"].to_pylist())
     made = settings.model_dump_json(exclude={*settings.pace, *settings.further})
     return hashlib.sha256(f"{made}\n{names}".encode()).hexdigest()
-
-
-def shard_name(raw_shard: int) -> str:
-    """What the files of a raw shard begin with."""
-    return f"{raw_shard:0{SHARD_DIGITS}d}"
 
 
 def _host(url: str) -> str:

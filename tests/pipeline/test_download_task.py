@@ -3,6 +3,7 @@
 import hashlib
 import io
 import json
+import socket
 import tarfile
 import threading
 import time
@@ -28,6 +29,7 @@ from download_site import (
 
 from pipeline.download import clear_staged, totals
 from pipeline.download.task import download_shard, download_shards
+from pipeline.errors import BadInput
 
 
 @pytest.fixture
@@ -191,7 +193,8 @@ def test_a_task_that_fails_leaves_nothing_behind(site: Site, tmp_path: Path, mon
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pipeline.download.tars._write_sample", full)
-    with pytest.raises(OSError, match="No space left"):
+    told = rf"^{socket.gethostname()}: {tmp_path} takes no more \(No space left.*`wit build` again"
+    with pytest.raises(BadInput, match=told):
         download_shard(drawn(pictures(site, 2)), tmp_path, site.settings())
     assert list(tmp_path.iterdir()) == []
 
@@ -202,10 +205,14 @@ def test_a_full_scratch_disk_fails_the_task_instead_of_losing_rows(
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("this system has no /dev/full")
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: full.open("r+b", buffering=0))
-    with pytest.raises(OSError, match="No space left"):
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(scratch))
+    told = rf"^{socket.gethostname()}: {scratch} takes no more \(No space left"
+    with pytest.raises(BadInput, match=told):
         download_shard(drawn(pictures(site, 2)), tmp_path, site.settings())
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.iterdir()) == [scratch]
 
 
 def test_what_a_killed_attempt_left_is_cleared(tmp_path: Path) -> None:
