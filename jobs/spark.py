@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pyspark.sql import SparkSession
 
+from jobs import spark_ui
 from pipeline.errors import WitError
 from pipeline.settings import SparkSettings
 
@@ -70,6 +71,7 @@ def session(
         "spark.driver.maxResultSize": "0",
         "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
         "spark.ui.showConsoleProgress": "false",
+        **spark_ui.options(settings, is_submitted="SPARK_ENV_LOADED" in os.environ),
         **(more or {}),
     }
     for key, value in options.items():
@@ -81,7 +83,6 @@ def session(
             .config("spark.driver.host", "127.0.0.1")
             .config("spark.driver.bindAddress", "127.0.0.1")
             .config("spark.local.dir", str(scratch))
-            .config("spark.ui.enabled", "false")
         )
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     on_interrupt = signal.getsignal(signal.SIGINT)

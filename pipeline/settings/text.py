@@ -14,6 +14,11 @@ class SparkSettings(Closed):
     """Partitions after a shuffle. Changes speed, never a byte of the result."""
     driver_memory: str = "4g"
     """Of the one process that a local session is."""
+    ui: bool | None = None
+    """Spark's own pages, while it runs. Off when not given, but under spark-submit, which says."""
+    event_log: str | None = None
+    """A folder, or an address that Spark can write, for its event log: packed, in parts, for
+    Spark's history server."""
 
 
 class DeriveSettings(Closed):
