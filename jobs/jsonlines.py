@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from pipeline import storage
+from pipeline.storage import Place
+
 Line = dict[str, Any]
 
 
@@ -25,16 +28,13 @@ def append(path: Path, line: Mapping[str, Any]) -> None:
         os.close(file)
 
 
-def last(path: Path, max_bytes: int) -> list[Line]:
+def last(where: Place, max_bytes: int) -> list[Line]:
     """The whole lines in the last `max_bytes` of a file; none where there is no file."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            start = max(0, size - max_bytes)
-            file.seek(start)
-            raw = file.read()
-    except FileNotFoundError:
+    size = storage.size(where)
+    if size is None:
         return []
+    start = max(0, size - max_bytes)
+    raw = storage.read_at(where, start, size - start)
     return whole(raw.partition(b"\n")[2] if start else raw)
 
 

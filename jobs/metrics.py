@@ -3,7 +3,8 @@
 writes  walk.jsonl
 
 A line says when, by whom and in which stage. `metrics.jsonl`, beside the checkpoints, is the
-training's own.
+training's own. To an object nothing can be appended: the lines of a run in a store are kept on this
+machine while a stage is made, and brought there whole.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from __future__ import annotations
 import os
 import secrets
 import socket
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -21,15 +24,20 @@ from typing import Any
 from jobs.jsonlines import append
 from jobs.ledger import Ledger
 from jobs.spark_ui import Names
+from pipeline import storage
+from pipeline.errors import WitError
+from pipeline.storage import Place
 
 WALK = "walk.jsonl"
 EVERY_SECONDS = 10.0
+BRING_SECONDS = 60.0
+_ALSO_BROUGHT = ("begin", "table", "failed", "end")
 
 
 class Metrics:
     """Writes the lines of one process that works on the run at `root`."""
 
-    def __init__(self, root: Path, say: Callable[[str], None]) -> None:
+    def __init__(self, root: Place, say: Callable[[str], None]) -> None:
         self.id = secrets.token_hex(6)
         """Of this process's work on the run: every line has it."""
         self.names = Names(self.id)
@@ -38,12 +46,16 @@ class Metrics:
         self._verb, self._since, self._began = "", "", 0.0
         self._last_table = 0.0
         self._taken_up: set[str] = set()
+        self._bringing, self._brought = threading.Lock(), 0.0
 
     @contextmanager
     def stage(self, verb: str) -> Iterator[None]:
         """A line as the stage `verb` begins, and one as it ends, with Spark's own sums."""
-        file, bring = kept(self._root)
-        self._file = file
+        with kept(self._root) as self._file, self._lines(verb):
+            yield
+
+    @contextmanager
+    def _lines(self, verb: str) -> Iterator[None]:
         self._verb, self._since, self._taken_up = verb, _now(), set()
         self._began = self._last_table = time.monotonic()
         cpu = time.process_time()
@@ -58,7 +70,6 @@ class Metrics:
         else:
             self._tell("end", seconds=self._seconds(), **told)
         finally:
-            bring()
             self._verb = ""
 
     def going(self, step: str, **facts: Any) -> None:
@@ -75,7 +86,7 @@ class Metrics:
         """Of `table` a part was there already: its rates would be none."""
         self._taken_up.add(table)
 
-    def table(self, table: str, ledger: Ledger, folder: Path) -> None:
+    def table(self, table: str, ledger: Ledger, folder: Place) -> None:
         """A line of a finished table. Its seconds are those since the table before it."""
         if not self._verb:
             return
@@ -104,30 +115,46 @@ class Metrics:
         line = {"time": _now(), "event": event, "verb": self._verb, "since": self._since, **who}
         try:
             append(self._file, line | {key: _rounded(value) for key, value in facts.items()})
-        except OSError as error:
+            if storage.is_remote(self._root):
+                self._bring(is_due=event in _ALSO_BROUGHT)
+        except (OSError, WitError) as error:
             # What is only looked at must not end a walk of days; a full disk ends it elsewhere.
             if not self._is_broken:
-                self._say(f"{self._file} cannot be written ({error.strerror}): it has gaps")
+                told = error.strerror if isinstance(error, OSError) else error
+                self._say(f"{self._root / WALK} cannot be written ({told}): it has gaps")
             self._is_broken = True
 
+    def _bring(self, *, is_due: bool) -> None:
+        with self._bringing:
+            if is_due or time.monotonic() - self._brought >= BRING_SECONDS:
+                storage.put(self._root / WALK, self._file.read_bytes())
+                self._brought = time.monotonic()
 
-def kept(root: Path) -> tuple[Path, Callable[[], None]]:
-    """The file on this machine that lines are appended to, and what brings it to the run.
 
-    In a run on disk it is the run's own.
+@contextmanager
+def kept(root: Place) -> Iterator[Path]:
+    """The file of this machine that the lines of a run are appended to.
+
+    In a run on disk it is the run's own; else it begins with what the run has already.
     """
-    root.mkdir(parents=True, exist_ok=True)
-    return root / WALK, lambda: None
+    if not storage.is_remote(root):
+        root.mkdir(parents=True, exist_ok=True)
+        yield root / WALK
+        return
+    with tempfile.TemporaryDirectory(prefix="wit-") as folder:
+        file = Path(folder, WALK)
+        if storage.exists(root / WALK):
+            file.write_bytes(storage.read(root / WALK))
+        yield file
 
 
-def size_of(folder: Path) -> int:
+def size_of(folder: Place) -> int:
     """The bytes of a table: of all files that are not hidden."""
-    return sum(
-        file.stat().st_size
-        for file in folder.rglob("*")
-        if not any(part.startswith(("_", ".")) for part in file.relative_to(folder).parts)
-        and file.is_file()
-    )
+    begin, total = len(str(folder).rstrip("/")) + 1, 0
+    for file, size in storage.sizes(folder):
+        is_hidden = any(part.startswith(("_", ".")) for part in str(file)[begin:].split("/"))
+        total += 0 if is_hidden else size
+    return total
 
 
 def _now() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,50 +60,52 @@ class Names:
         self._run_id = run_id
         self._verb = self._step = ""
 
-    @contextmanager
-    def stage(self, verb: str) -> Iterator[None]:
+    def stage(self, verb: str) -> AbstractContextManager[None]:
         """The jobs inside are of the stage `verb`."""
-        self._verb = verb
-        self.apply()
-        try:
-            yield
-        finally:
-            self._verb = ""
-            self.apply()
+        return self._named(verb, "")
+
+    def step(self, step: str) -> AbstractContextManager[None]:
+        """The jobs inside make the table, or take the step, that is named."""
+        return self._named(self._verb, step)
 
     @contextmanager
-    def step(self, step: str) -> Iterator[None]:
-        """The jobs inside make the table, or take the step, that is named."""
-        before, self._step = self._step, step
+    def _named(self, verb: str, step: str) -> Iterator[None]:
+        before = self._verb, self._step
+        self._verb, self._step = verb, step
         self.apply()
+        # Not after an interrupt: Spark would answer when the job is done that it still works on.
         try:
             yield
-        finally:
-            self._step = before
+        except Exception:
+            self._verb, self._step = before
             self.apply()
+            raise
+        self._verb, self._step = before
+        self.apply()
 
     def apply(self) -> None:
         """Tell Spark, where it is running: again once it has started."""
-        context = _context()
-        if context is not None:
-            told = ": ".join(name for name in (self._verb, self._step) if name)
-            # A name that is no one's any more is taken away by None.
-            none: Any = None
-            context.setLocalProperty(_GROUP, self._group if self._verb else none)
-            context.setLocalProperty(_DESCRIPTION, told or none)
+        with _spark() as context:
+            if context is not None:
+                told = ": ".join(name for name in (self._verb, self._step) if name)
+                # A name that is no one's any more is taken away by None.
+                none: Any = None
+                context.setLocalProperty(_GROUP, self._group if self._verb else none)
+                context.setLocalProperty(_DESCRIPTION, told or none)
 
     def sums(self) -> dict[str, float]:
         """What the tasks of the stage took together; nothing where Spark was not asked.
 
         Of a Spark stage that was tried again, the last try counts.
         """
-        context = _context()
-        if context is None or not self._verb:
-            return {}
-        tracker = context.statusTracker()
-        jobs = [tracker.getJobInfo(job) for job in tracker.getJobIdsForGroup(self._group)]
-        stages = sorted({stage for job in jobs if job is not None for stage in job.stageIds})
-        return _sums(context, stages) if jobs else {}
+        with _spark() as context:
+            if context is not None and self._verb:
+                tracker = context.statusTracker()
+                found = tracker.getJobIdsForGroup(self._group)
+                jobs = [job for job in map(tracker.getJobInfo, found) if job is not None]
+                stages = sorted({stage for job in jobs for stage in job.stageIds})
+                return _sums(context, stages) if jobs else {}
+        return {}
 
     @property
     def _group(self) -> str:
@@ -146,11 +148,19 @@ def executors(context: SparkContext) -> int:
     return 1 if inner.isLocal() else known - 1
 
 
-def _context() -> SparkContext | None:
-    """The context of the session of this process, where there is one."""
+@contextmanager
+def _spark() -> Iterator[SparkContext | None]:
+    """The context of the session of this process, where there is one; what it does not answer any
+    more is passed over, since the job tells of its end."""
     if "pyspark.sql" not in sys.modules:
-        return None
+        yield None
+        return
+    from py4j.protocol import Py4JError
     from pyspark.sql import SparkSession
 
-    found = SparkSession.getActiveSession()
-    return None if found is None else found.sparkContext
+    context = None
+    with suppress(Py4JError, OSError):
+        found = SparkSession.getActiveSession()
+        context = None if found is None else found.sparkContext
+    with suppress(Py4JError, OSError):
+        yield context

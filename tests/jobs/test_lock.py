@@ -175,7 +175,7 @@ def test_looking_at_a_lock_refuses_nobody(tmp_path: Path) -> None:
     looking = threading.Thread(target=look)
     looking.start()
     try:
-        for _ in range(50):
+        for _ in range(12):
             with alone(tmp_path):
                 assert lock.is_held(tmp_path)
         assert not lock.is_held(tmp_path)

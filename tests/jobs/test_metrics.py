@@ -11,10 +11,12 @@ import pytest
 
 from jobs import jsonlines
 from jobs.ledger import Ledger
-from jobs.metrics import WALK, size_of
+from jobs.metrics import WALK, Metrics, size_of
 from jobs.run import Run
+from pipeline import storage
 from pipeline.schemas import DEDUPED
 from pipeline.settings import Settings
+from tests.s3_server import BUCKET, s3_server
 
 _ROWS = pa.table([["a", "b"], [None, None]], schema=DEDUPED)
 
@@ -85,6 +87,38 @@ def test_a_line_that_a_kill_tore_costs_no_other(tmp_path: Path) -> None:
     assert jsonlines.last(path, 1 << 16) == [{"n": 1}]
     jsonlines.append(path, {"n": 3})
     assert jsonlines.last(path, 1 << 16) == [{"n": 1}, {"n": 3}]
+
+
+def test_a_run_in_a_store_has_its_lines_there_behind_those_of_before(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    with s3_server() as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        root = storage.place(f"s3://{BUCKET}/watched")
+        for verb in ("ingest", "match"):
+            metrics = Metrics(root, said.append)
+            with metrics.stage(verb):
+                storage.put(root / "03_matched" / "part.parquet", b"12345")
+                storage.put(root / "03_matched" / "_begun.json", b"{}")
+                metrics.going("matched", done=1, total=2)
+                # A look from elsewhere while it is made.
+                assert jsonlines.last(root / WALK, 1 << 16)[-1]["event"] == "begin"
+                metrics.table("matched", Ledger(3, 3), root / "03_matched")
+                table = jsonlines.last(root / WALK, 1 << 16)[-1]
+                assert (table["event"], table["bytes"]) == ("table", 5)
+        lines = jsonlines.last(root / WALK, 1 << 16)
+        told = [(line["verb"], line["event"]) for line in lines]
+        events = ("begin", "going", "table", "end")
+        assert told == [(verb, event) for verb in ("ingest", "match") for event in events]
+        assert said == []
+        # A bucket that denies writes stops the stage where it writes, and not here.
+        server.refuse(None, 403, "AccessDenied", lambda method, path: method == "PUT")
+        with Metrics(root, said.append).stage("draw"):
+            pass
+    assert len(said) == 1
+    assert f"{root / WALK} cannot be written" in said[0]
 
 
 @pytest.mark.parametrize("rubbish", [b"\x00\x00\x00", b"\xff\xfe", b"[1]", b"7", b"[" * 9000])
