@@ -58,20 +58,24 @@ class Hold:
 
     def check(self) -> None:
         """Raises RunIsBusy when another machine took over what stood still for too long."""
-        found = _owner(self._path)
-        if found != self._owner:
-            who = "another process" if found is None else str(found)
+        found = self._taken_by()
+        if found is not None:
             raise RunIsBusy(
-                f"{self._path.parent} was taken over by {who}, while this process showed no sign "
+                f"{self._path.parent} was taken over by {found}, while this process showed no sign "
                 f"of life for {STALE_SECONDS / 60:.0f} minutes: leave it to that one"
             )
 
     def beat(self, done: threading.Event) -> None:
         """Renew the time of the file until `done`, or until it names another owner."""
-        while not done.wait(BEAT_SECONDS) and _owner(self._path) == self._owner:
+        while not done.wait(BEAT_SECONDS) and self._taken_by() is None:
             # A folder that is gone, or cannot be reached, is met by the stage as well.
             with suppress(OSError):
                 os.utime(self._path)
+
+    def _taken_by(self) -> Owner | None:
+        """Another owner; a file that cannot be read at the moment names none."""
+        found = _owner(self._path)
+        return None if found == self._owner else found
 
 
 @contextmanager

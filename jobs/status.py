@@ -163,7 +163,9 @@ def _ui(address: str | None) -> str:
 def _far(now: dict[str, Any]) -> str:
     if not now["total"]:
         return ""
-    told = [f": {now['done']:,} of {now['total']:,} {now['unit']}", f"{now['per_second']:,.1f}/s"]
+    rate = now["per_second"]
+    pace = f"{rate:,.1f}/s" if rate >= 0.1 or not rate else f"{60 * rate:,.1f}/min"
+    told = [f": {now['done']:,} of {now['total']:,} {now['unit']}", pace]
     if now["seconds_left"] is not None:
         told.append(f"about {_long(now['seconds_left'])} left")
     if now["failed"]:
