@@ -97,11 +97,25 @@ app.command(rich_help_panel=_STAGES)(evaluate)
 
 
 @app.command()
-def status(run: RunDir) -> None:
-    """Every table of a run: rows, drops, seconds, and what is missing or stale."""
-    from jobs.status import show
+def status(
+    run: RunDir,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Again and again, until nobody works on it.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="For a program to read.")] = False,
+) -> None:
+    """Every table of a run, what is missing or stale, and how far the stage is that is made."""
+    from jobs.status import follow, show, show_json
 
-    show(Run.open(run, None, []))
+    if watch and as_json:
+        raise BadInput("--json tells once: leave out --watch")
+    opened = Run.open(run, None, [])
+    if as_json:
+        show_json(opened)
+    elif watch:
+        follow(opened)
+    else:
+        show(opened)
 
 
 @app.command()
@@ -223,8 +237,12 @@ def main(command: Callable[[], None] = app) -> None:
     def interrupted(*_: object) -> None:
         # Typer ends on an interrupt without a word, and the bridge to Spark with too many.
         logging.disable(logging.CRITICAL)
-        # To verify makes nothing that could be taken up.
-        what = "" if sys.argv[1:2] == ["verify"] else "; `wit build` goes on where it stopped"
+        # To verify or to look makes nothing that could be taken up.
+        what = (
+            ""
+            if sys.argv[1:2] in (["verify"], ["status"])
+            else "; `wit build` goes on where it stopped"
+        )
         os.write(terminal, f"\nwit: interrupted{what}\n".encode())
         raise KeyboardInterrupt
 

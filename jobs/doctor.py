@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import psutil
+from pyspark.find_spark_home import _find_spark_home
 from rich.console import Console
 
 from jobs.spark import JavaMissing, java_version
@@ -21,7 +22,8 @@ _SIZES = ((256, 341), (341, 256), (64, 64), (900, 90), (20, 30))
 def examine(run: Path) -> int:
     """Print each finding with what to do; 1 when something needed is missing, else 0."""
     console = Console(highlight=False, soft_wrap=True)
-    findings = [_python(), _java(), _memory(), _disk(run), *_packages(), _hashes(), _gpu()]
+    machine = [_python(), _java(), _memory(), _disk(run)]
+    findings = [*machine, *_packages(), _hashes(), _gpu(), *_stores(), s3a(_spark_home())]
     for mark, name, told in findings:
         console.print(f"{mark:<5} {name:<10} {told}", markup=False)
     is_ill = any(mark == "FAIL" for mark, _, _ in findings)
@@ -117,3 +119,66 @@ def _gpu() -> Finding:
         names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
         return "ok", "GPU", ", ".join(names)
     return "ok", "GPU", f"none (torch {torch.__version__}): small models train on the CPU"
+
+
+def _stores() -> list[Finding]:
+    """What reads and writes object stores from Python."""
+    told = []
+    for scheme, package in (("s3://", "s3fs"), ("gs://", "gcsfs")):
+        try:
+            version = importlib.metadata.version(package)
+            told.append(("ok", "stores", f"{scheme} with {package} {version}"))
+        except importlib.metadata.PackageNotFoundError:
+            need = f"only what lies at {scheme} needs it: `pip install {package}`"
+            told.append(("warn", "stores", f"no {package}: {need}"))
+    return told
+
+
+def _spark_home() -> Path:
+    return Path(_find_spark_home())
+
+
+def s3a(home: Path) -> Finding:
+    """Whether the Spark at `home` can read s3a:// itself: our own reading of s3:// is Python's."""
+    there = {file.name for file in home.glob("jars/*.jar")}
+    jars = there | _named_jars(home)
+    hadoop = _version_of("hadoop-client-api", jars)
+    if hadoop is None:
+        return "warn", "s3a", f"no Hadoop among the jars of Spark at {home}: reinstall pyspark"
+    how = f"start with `spark-submit --packages org.apache.hadoop:hadoop-aws:{hadoop}`"
+    why = "only Spark's own reading of s3a:// needs it"
+    found = _version_of("hadoop-aws", jars)
+    if found is None:
+        return "warn", "s3a", f"no hadoop-aws beside Spark's Hadoop {hadoop}: {why}: {how}"
+    if found != hadoop:
+        told = f"hadoop-aws {found} does not fit Spark's Hadoop {hadoop}"
+        return "warn", "s3a", f"{told}: {why}: take it away and {how}"
+    # A package brings what it needs; a jar that was copied does not.
+    if f"hadoop-aws-{found}.jar" in there and _version_of("bundle", jars) is None:
+        told = f"hadoop-aws {found} lacks the AWS SDK (bundle-*.jar)"
+        return "warn", "s3a", f"{told}: {why}: take it away and {how}"
+    return "ok", "s3a", f"hadoop-aws {found} with Spark's Hadoop {hadoop}"
+
+
+def _version_of(name: str, jars: set[str]) -> str | None:
+    found = [re.fullmatch(rf"{name}-(\d[\w.]*)\.jar", jar) for jar in sorted(jars)]
+    return next((match[1] for match in found if match), None)
+
+
+def _named_jars(home: Path) -> set[str]:
+    """The jars that Spark's own configuration asks for, by the names that their files have."""
+    folder = Path(os.environ.get("SPARK_CONF_DIR") or home / "conf")
+    try:
+        lines = (folder / "spark-defaults.conf").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return set()
+    named: set[str] = set()
+    for line in lines:
+        key, *values = re.split(r"[\s=]+", line.strip(), maxsplit=1)
+        value = "".join(values)
+        if key == "spark.jars.packages":
+            parts = [package.strip().split(":") for package in value.split(",")]
+            named |= {f"{part[1]}-{part[2]}.jar" for part in parts if len(part) == 3}
+        if key == "spark.jars":
+            named |= {jar.strip().rpartition("/")[2] for jar in value.split(",")}
+    return named

@@ -42,6 +42,7 @@ _PATHS = (
     *("dumps", "pageviews", "wordnet", "blocklist", "wats", "warcs", "path", "filter_model"),
     *("blocked_domains", "blocked_urls", "blocked_captions", "captions"),
     *("decisions", "predictions", "vocabulary", "labels", "baselines"),
+    "event_log",
 )
 
 
@@ -53,7 +54,8 @@ def _absolute(tree: Any, key: str = "") -> Any:
         return {name: _absolute(value, name) for name, value in tree.items()}
     if isinstance(tree, list):
         return [_absolute(value, key) for value in tree]
-    return str(Path(tree).absolute()) if key in _PATHS and isinstance(tree, str) else tree
+    is_path = key in _PATHS and isinstance(tree, str) and "://" not in tree
+    return str(Path(tree).absolute()) if is_path else tree
 
 
 def parse(tree: Mapping[str, Any], *, origin: str) -> Settings:

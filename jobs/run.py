@@ -23,7 +23,8 @@ import pyarrow.parquet as pq
 
 from jobs import load
 from jobs.ledger import Ledger
-from jobs.lock import alone
+from jobs.lock import Hold, alone
+from jobs.metrics import Metrics
 from jobs.notes import Stage, changed, json_of, write_whole
 from jobs.progress import Progress
 from jobs.stamps import code_version, digest
@@ -50,6 +51,9 @@ class Run:
         self.root = root
         self.settings = settings
         self.progress = Progress()
+        self.metrics = self.progress.metrics = Metrics(root, self.progress.say)
+        self.hold: Hold | None = None
+        """Of the process that works on the run: what it lost, it does not finish."""
         self._stage: Stage | None = None
 
     @classmethod
@@ -130,8 +134,10 @@ class Run:
         from jobs.muster import muster
         from jobs.spark import session
 
+        name = {"spark.app.name": f"webimagetext {self.root.absolute().name}"}
         with self.progress.note("starting Spark"):
-            spark = session(self.settings.spark, self.root / "_scratch")
+            spark = session(self.settings.spark, self.root / "_scratch", name)
+        self.progress.started(spark)
         muster(spark, self.root, self.settings.spark, self.progress.say)
         return spark
 
@@ -192,6 +198,7 @@ class Run:
         if resume and not stage.again and before is not None and stage.goes_on_from(before):
             write_whole(begun, json.dumps(stage.identity, sort_keys=True))
             manifest.unlink(missing_ok=True)
+            self.metrics.taken_up(table)
             return folder
         manifest.unlink(missing_ok=True)
         _remove(folder)
@@ -205,6 +212,8 @@ class Run:
         Raises BadInput when nothing is left of a table that later stages cannot do without.
         """
         ledger.check(table)
+        if self.hold is not None:
+            self.hold.check()
         stage = self._current()
         if not ledger.rows_out and table not in _MAY_BE_EMPTY:
             reasons = ", ".join(f"{why} {n:,}" for why, n in ledger.dropped.items())
@@ -232,6 +241,7 @@ class Run:
         }
         write_whole(self.path(table) / MANIFEST, json.dumps(manifest, indent=1))
         (self.path(table) / "_begun.json").unlink(missing_ok=True)
+        self.metrics.table(table, ledger, self.path(table))
 
     def write(
         self,

@@ -15,6 +15,7 @@ from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
+from jobs import spark_ui
 from jobs.shipping import ship
 from pipeline.errors import BadInput, WitError
 from pipeline.settings import SparkSettings
@@ -128,6 +129,7 @@ def _sizes(settings: SparkSettings, scratch: Path) -> dict[str, str]:
         # What comes to the driver is bounded where it is asked for: indexes, links, counts.
         "spark.driver.maxResultSize": "0",
         "spark.ui.showConsoleProgress": "false",
+        **spark_ui.options(settings, is_own=is_local(settings.master) and not is_submitted()),
     }
     if settings.executor_memory is not None:
         sizes["spark.executor.memory"] = settings.executor_memory
@@ -139,7 +141,7 @@ def _sizes(settings: SparkSettings, scratch: Path) -> dict[str, str]:
         sizes |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
         os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
     if is_local(settings.master):  # elsewhere each machine has a scratch disk of its own
-        sizes |= {"spark.local.dir": str(scratch), "spark.ui.enabled": "false"}
+        sizes["spark.local.dir"] = str(scratch)
     return sizes
 
 

@@ -1,7 +1,8 @@
 """The walk: every stage, what it reads and writes, and whether it must be run again."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -223,7 +224,7 @@ def stale(run: Run) -> list[Stage]:
 
 def build(run: Run, *, again: bool = False) -> None:
     """Every stage that is missing or stale, in order."""
-    with alone(run.root):
+    with _at_work(run):
         for stage in STAGES:
             if not again and stage.is_fresh(run):
                 run.progress.say(f"{stage.verb}: up to date")
@@ -235,7 +236,7 @@ def build(run: Run, *, again: bool = False) -> None:
 def one(run: Run, verb: str, *, again: bool = False) -> None:
     """One stage. Raises MissingTable or OutOfDate when another must come first."""
     stage = next(stage for stage in STAGES if stage.verb == verb)
-    with alone(run.root):
+    with _at_work(run):
         stage.inputs(run)
         for earlier in stale(run):
             if set(earlier.writes).intersection(stage.tables(run.settings)):
@@ -248,6 +249,17 @@ def one(run: Run, verb: str, *, again: bool = False) -> None:
         else:
             stage.make(run, again=again)
         report(run)
+
+
+@contextmanager
+def _at_work(run: Run) -> Iterator[None]:
+    """Hold the run while this process works on it."""
+    with alone(run.root, run.progress.say) as hold:
+        run.hold = hold
+        try:
+            yield
+        finally:
+            run.hold = None
 
 
 def report(run: Run) -> None:

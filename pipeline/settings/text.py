@@ -26,6 +26,12 @@ class SparkSettings(Closed):
     """Gigabytes that must be free on the scratch disk of each worker of a cluster."""
     max_clock_skew_seconds: float = Field(default=10.0, gt=0.0)
     """By which the clock of a cluster's worker may differ from the driver's."""
+    ui: bool | None = None
+    """Spark's own pages, while it runs. When not given: off in a local session, else as the cluster
+    has it."""
+    event_log: str | None = None
+    """A folder, or an address that Spark can write, for its event log: packed, in parts, for
+    Spark's history server."""
 
 
 class DeriveSettings(Closed):

@@ -74,7 +74,7 @@ def test_java_that_is_missing_or_too_old_says_how_to_get_one(tmp_path: Path) -> 
 
 def test_the_doctor_names_what_is_there() -> None:
     told = _wit("doctor").stdout
-    for name in ("Python", "Java", "memory", "disk", "packages", "GPU"):
+    for name in ("Python", "Java", "memory", "disk", "packages", "GPU", "stores", "s3a"):
         assert name in told
 
 
