@@ -41,7 +41,8 @@ class Audited:
 
 
 def main(run: Run) -> None:
-    subject, folder, settings = _of_run(run), run.begin("audit"), run.settings
+    run.begin("audit")
+    subject, folder, settings = _of_run(run), run.folder("audit"), run.settings
     captions = audit_captions.of_run(run, folder)
     audited = write_audit(folder, subject, settings.audit, settings.dedup, captions)
     sets = audited.summary["sets"]

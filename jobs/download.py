@@ -17,7 +17,8 @@ from pipeline.schemas import IMAGES
 
 def main(run: Run) -> None:
     settings = run.settings.download
-    folder = run.begin("images", resume=True).absolute()
+    run.begin("images", resume=True)
+    folder = run.folder("images").absolute()
     clear_staged(folder)
     asked, rows, again = rounds.first(run), 0, Counter[str]()
     shards: list[int] = []

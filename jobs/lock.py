@@ -3,9 +3,9 @@
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from pipeline.errors import WitError
+from pipeline.storage import Place, is_remote
 
 
 class RunIsBusy(WitError):
@@ -13,8 +13,14 @@ class RunIsBusy(WitError):
 
 
 @contextmanager
-def alone(root: Path) -> Iterator[None]:
+def alone(root: Place) -> Iterator[None]:
     """Hold the run directory `root`. Raises RunIsBusy when another process does."""
+    if is_remote(root):
+        from jobs import store_lock
+
+        with store_lock.alone(root):
+            yield
+        return
     with (root / ".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

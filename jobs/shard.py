@@ -22,7 +22,8 @@ def main(run: Run) -> None:
         balanced = balanced.join(run.read("deduped"), on="pair_id", how="left")
     placed, shards = plan(balanced, run.settings.shard)
     # Executors have working directories of their own.
-    folder, raw_folder = run.begin("shards", resume=True).absolute(), run.path("images").absolute()
+    run.begin("shards", resume=True)
+    folder, raw_folder = run.folder("shards").absolute(), run.path("images").absolute()
     clear_unfinished(folder)
     with run.progress.watch(run.spark, "shards"):
         tasks = shard(placed, shards, str(raw_folder), str(folder))

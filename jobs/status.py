@@ -8,6 +8,7 @@ from rich.table import Table as Grid
 
 from jobs.run import Run
 from jobs.walk import STAGES, stale
+from pipeline import storage
 
 
 def show(run: Run) -> None:
@@ -30,7 +31,7 @@ def show(run: Run) -> None:
         for table in stage.writes:
             manifest = run.find_manifest(table)
             if manifest is None:
-                has_begun = (run.path(table) / "_begun.json").exists()
+                has_begun = storage.exists(run.path(table) / "_begun.json")
                 grid.add_row(table, "unfinished" if has_begun else "missing", "", "", "", "")
                 continue
             dropped = ", ".join(f"{why} {n:,}" for why, n in manifest["dropped"].items())

@@ -2,17 +2,16 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from jobs.pictures import Downloaded
+from pipeline import parquet_files
 from pipeline.audit import EvalCount
 from pipeline.settings import EvalSet
+from pipeline.storage import Place
 
 __all__ = ["EvalCount", "Subject", "batches", "some"]
 
@@ -51,22 +50,22 @@ class Subject:
     """What was counted while somebody else's shards were read; None for a run."""
 
 
-def batches(files: Iterable[Path], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
+def batches(files: Iterable[Place], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows of parquet files in order, some at a time."""
     for file in files:
-        with pq.ParquetFile(file) as parquet:
+        with parquet_files.opened(file, schema.names) as parquet:
             for batch in parquet.iter_batches(batch_size=_ROWS, columns=schema.names):
                 columns = [batch.column(name) for name in schema.names]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def some(
-    files: Iterable[Path], columns: Sequence[str], which: pc.Expression
+    files: Iterable[Place], columns: Sequence[str], which: pc.Expression
 ) -> Iterator[pa.RecordBatch]:
     """Some rows and columns of parquet files, one file at a time and little of it ahead."""
-    names = [str(file) for file in files]
-    if names:
-        rows = ds.dataset(names, format="parquet")
+    there = list(files)
+    if there:
+        rows = parquet_files.dataset(there)
         yield from rows.to_batches(
             columns=list(columns), filter=which, batch_readahead=2, fragment_readahead=1
         )

@@ -7,6 +7,7 @@ store is named by an address such as s3://bucket/runs/one, from which any proces
 again.
 """
 
+import hashlib
 import os
 import shutil
 import tempfile
@@ -22,7 +23,7 @@ from upath import UPath
 
 from pipeline import store_errors
 from pipeline.errors import BadInput
-from pipeline.store_calls import Patient, answer, found, quietly
+from pipeline.store_calls import Patient, answer, found, fresh, quietly
 
 Place = Path | UPath
 
@@ -191,7 +192,8 @@ def opened(where: Place) -> BinaryIO:
 
         def open_it(fs: Any, path: str) -> BinaryIO:
             return cast(
-                BinaryIO, fs.open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead")
+                BinaryIO,
+                fresh(fs, path).open(path, "rb", block_size=_BLOCK_BYTES, cache_type="readahead"),
             )
 
         return cast(BinaryIO, Patient(answer(where, open_it), where))
@@ -202,7 +204,7 @@ def size(where: Place) -> int | None:
     """The length of an object; None when there is none."""
     try:
         if is_remote(where):
-            return int(answer(where, lambda fs, path: fs.size(path)))
+            return int(answer(where, lambda fs, path: fresh(fs, path).size(path)))
         return where.stat().st_size
     except (FileNotFoundError, NotADirectoryError):
         return None
@@ -211,14 +213,14 @@ def size(where: Place) -> int | None:
 def exists(where: Place) -> bool:
     """Whether there is an object, or a folder with any."""
     if is_remote(where):
-        return bool(answer(where, lambda fs, path: fs.exists(path)))
+        return bool(answer(where, lambda fs, path: fresh(fs, path).exists(path)))
     return where.exists()
 
 
 def modified(where: Place) -> datetime:
     """When an object was written, by the clock of its store. Raises FileNotFoundError."""
     if is_remote(where):
-        told: datetime = answer(where, lambda fs, path: fs.modified(path))
+        told: datetime = answer(where, lambda fs, path: fresh(fs, path).modified(path))
         return told if told.tzinfo else told.replace(tzinfo=UTC)
     return datetime.fromtimestamp(where.stat().st_mtime, UTC)
 
@@ -246,6 +248,19 @@ def sizes(folder: Place) -> list[tuple[Place, int]]:
     ]
 
 
+def fetch(where: Place, file: Path) -> bool:
+    """Write the bytes of an object to a file of this machine; False where there is none."""
+    try:
+        if is_remote(where):
+            answer(where, lambda fs, path: fs.get_file(path, str(file)))
+        else:
+            shutil.copyfile(where, file)
+    except FileNotFoundError:
+        file.unlink(missing_ok=True)
+        return False
+    return True
+
+
 @contextmanager
 def local(where: Place, scratch: str | None = None) -> Iterator[Path]:
     """A file of this machine with the bytes of an object, gone afterwards if it was fetched."""
@@ -256,3 +271,37 @@ def local(where: Place, scratch: str | None = None) -> Iterator[Path]:
         file = Path(folder, where.name)
         answer(where, lambda fs, path: fs.get_file(path, str(file)))
         yield file
+
+
+def scratch_folder() -> str | None:
+    """Spark's scratch disk on this machine; None where there is no Spark: the system's own."""
+    folders = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")
+    return next((folder for folder in folders if folder and Path(folder).is_dir()), None)
+
+
+def stamp(where: Place) -> str | None:
+    """What the bytes of an object are known by without reading them: its size, with the store's
+    own mark of them or the time they came. None when there is none."""
+    if not is_remote(where):
+        try:
+            stat = where.stat()
+        except OSError:
+            return None
+        return f"{stat.st_size} bytes, {stat.st_mtime_ns} ns"
+
+    try:
+        told: dict[str, Any] = answer(where, lambda fs, path: fresh(fs, path).info(path))
+    except FileNotFoundError:
+        return None
+    if told.get("type") == "directory":
+        inner = sorted(answer(where, found).items())
+        marks = [f"{name}: {_mark(each)}" for name, each in inner]
+        return f"{len(marks)} objects, {hashlib.sha256(chr(10).join(marks).encode()).hexdigest()}"
+    return _mark(told)
+
+
+def _mark(told: dict[str, Any]) -> str:
+    """Of an object, as its store tells of it."""
+    names = ("ETag", "etag", "content_hash", "md5Hash", "LastModified", "last_modified", "mtime")
+    mark = next((told[name] for name in names if told.get(name)), "")
+    return f"{told.get('size')} bytes, {str(mark).strip(chr(34))}"

@@ -65,6 +65,12 @@ def found(fs: Any, path: str) -> dict[str, Any]:
     return cast(dict[str, Any], fs.find(path, detail=True))
 
 
+def fresh(fs: Any, path: str) -> Any:
+    """The file system `fs`, which asks anew for `path`: other processes may have written it."""
+    fs.invalidate_cache(path)
+    return fs
+
+
 class Patient:
     """A remote file whose reads are asked again where the store is busy."""
 
