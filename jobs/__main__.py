@@ -18,6 +18,7 @@ from jobs.export_command import export
 from jobs.options import Again, Config, Master, RunDir, Sets, Update, on_master
 from jobs.run import Run
 from pipeline.errors import BadInput, WitError
+from pipeline.storage import place
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -131,9 +132,17 @@ def follow(
 @app.command()
 def verify(
     folder: Annotated[
-        Path | None, typer.Argument(help="A folder of shards, made by wit or by others.")
+        Path | None,
+        typer.Argument(
+            parser=place,
+            metavar="[FOLDER]",
+            help="A folder of shards or its address, made by wit or by others.",
+        ),
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="Instead: the run directory.")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", parser=place, metavar="PLACE", help="Instead: the run."),
+    ] = None,
     workers: Annotated[
         int | None, typer.Option("--workers", min=1, help="Processes; one a core if not given.")
     ] = None,

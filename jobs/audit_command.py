@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs import walk
-from jobs.options import Again, Config, Master, Sets, Update, on_master
+from jobs.options import Again, Config, Master, MaybeRun, Sets, Update, on_master
 from jobs.run import Run
 from pipeline.errors import BadInput
 
@@ -17,7 +17,7 @@ def audit(
         list[str] | None,
         typer.Argument(help="Further files of --corpus, as a shell makes them of a `*`."),
     ] = None,
-    run: Annotated[Path | None, typer.Option("--run", help="The run directory.")] = None,
+    run: MaybeRun = None,
     config: Config = None,
     sets: Sets = None,
     update: Update = False,

@@ -1,12 +1,12 @@
 """images, deduped, counts, reached -> balanced, coverage"""
 
-import shutil
-
 import numpy as np
 import pyarrow as pa
 
+from jobs import tables
 from jobs.ledger import Ledger
 from jobs.run import Run
+from pipeline import storage
 from pipeline.balance import FULL, balance
 from pipeline.download.tries import arrived
 from pipeline.parts import clear_staged, parts
@@ -23,12 +23,10 @@ def main(run: Run) -> None:
         # A pair that was tried again has a row for each round.
         pairs = arrived(run.read("images"))
         stay = run.read("deduped").select("pair_id")
-        pairs.join(stay, on="pair_id", how="inner").write.parquet(str(staged))
-        todo = parts(sorted(staged.glob("*.parquet")))
-        told, sizes = balance(
-            run.spark, todo, pool, run.settings.balance, str(folder.absolute()), targets=targets
-        )
-    shutil.rmtree(staged)
+        todo = parts(tables.put(pairs.join(stay, on="pair_id", how="inner"), staged))
+        where = storage.absolute(folder)
+        told, sizes = balance(run.spark, todo, pool, run.settings.balance, where, targets=targets)
+    storage.clear(staged)
     clear_staged(folder)
     rows, dropped = told.counts["rows"], {FULL: told.counts[FULL]}
     run.finish("balanced", Ledger(run.rows("deduped"), rows, dropped))

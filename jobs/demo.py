@@ -10,7 +10,8 @@ from jobs.report import write_report
 from jobs.run import Run
 from jobs.world import World, make_world, serve
 from jobs.world.folder import reopen
-from pipeline.errors import WitError
+from pipeline.errors import BadInput, WitError
+from pipeline.storage import is_address
 from pipeline.trainer.sinks import METRICS, lines_of
 
 
@@ -24,6 +25,8 @@ class OtherWorld(WitError):
 
 def main(root: Path, pairs: int, sets: list[str], master: str | None = None) -> None:
     """Make the world beside the run, build in it, and check the outcome."""
+    if is_address(root):
+        raise BadInput(f"--run {root}: the world lies beside the run, so name a folder")
     build_in(_world(root.with_name(f"{root.name}-world"), pairs), root, sets, master)
 
 
@@ -59,7 +62,7 @@ def tell(run: Run, lines: list[planted.Line]) -> None:
 
 def learned(run: Run) -> str:
     """What the training came to: its loss at first and at last, and what the model knows now."""
-    lines = list(lines_of(run.path("checkpoints") / METRICS))
+    lines = list(lines_of(run.folder("checkpoints") / METRICS))
     told = []
     if lines:
         first, last = lines[0], lines[-1]

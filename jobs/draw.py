@@ -2,6 +2,7 @@
 
 from jobs.ledger import Ledger
 from jobs.run import Run
+from pipeline import storage
 from pipeline.balance import draw, to_table
 from pipeline.parts import clear_staged, parts
 
@@ -11,7 +12,8 @@ def main(run: Run) -> None:
     folder = run.begin("drawn")
     pool = run.read_arrow("counts", ["pairs"])["pairs"].to_numpy()
     with run.progress.watch(run.spark, "drawn"):
-        drawn = draw(run.spark, parts(run.files("matched")), pool, settings, str(folder.absolute()))
+        matched = parts(run.files("matched"))
+        drawn = draw(run.spark, matched, pool, settings, storage.absolute(folder))
     clear_staged(folder)
     dropped = {
         name: count for name, count in drawn.tally.counts.items() if name != "rows" and count

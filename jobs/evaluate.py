@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from jobs.ledger import Ledger
 from jobs.run import Run
 from jobs.train import VOCABULARY, newest
-from pipeline import tokenizer
+from pipeline import parquet_files, tokenizer
 from pipeline.errors import BadInput
 from pipeline.evaluate.encode import Encoder
 from pipeline.evaluate.scores import Scores, score_all
+from pipeline.storage import Place
 from pipeline.trainer import checkpoint
 from pipeline.trainer.architectures import architecture
 from pipeline.trainer.parallel import device_of
@@ -26,7 +26,7 @@ _NEWEST = "newest"
 
 def main(run: Run) -> None:
     settings = run.settings.evaluate
-    trained = run.path("checkpoints")
+    trained = run.folder("checkpoints")
     chosen = _chosen(run, trained, settings.checkpoint)
     model, state = checkpoint.load_model(chosen)
     cutter = tokenizer.load(trained / VOCABULARY)
@@ -49,7 +49,8 @@ def main(run: Run) -> None:
         run.progress.note,
     )
     told = {"checkpoint": chosen.name, "model": state.model, "step": state.step}
-    write(run.begin("scores"), told, scores)
+    run.begin("scores")
+    write(run.folder("scores"), told, scores)
     notes = {name: noted(one) for name, one in scores.told.items()}
     rows_in = scores.scored + sum(scores.dropped.values())
     run.finish("scores", Ledger(rows_in, scores.scored, scores.dropped, notes))
@@ -68,11 +69,11 @@ def _chosen(run: Run, trained: Path, name: str | None) -> Path:
     return trained / name
 
 
-def overlapping(files: Sequence[Path], name: str) -> set[str]:
+def overlapping(files: Sequence[Place], name: str) -> set[str]:
     """The images of an evaluation set whose near-duplicates the corpus was left with."""
     is_overlap = (pc.field("source") == name) & (pc.field("verdict") == "overlap")
     is_left = is_overlap & ~pc.field("removed")
-    table = ds.dataset([str(file) for file in files], format="parquet")
+    table = parquet_files.dataset(files)
     return set(table.to_table(columns=["eval_id"], filter=is_left).column("eval_id").to_pylist())
 
 

@@ -17,6 +17,7 @@ from rich.table import Table as Grid
 
 from jobs.run import Run
 from jobs.walk import STAGES
+from pipeline import parquet_files
 from pipeline.errors import BadInput
 from pipeline.schemas import TABLES
 from pipeline.settings import DeriveSettings
@@ -281,8 +282,7 @@ def _doubts(run: Run) -> list[str]:
 
 
 def _dataset(run: Run, table: str) -> ds.Dataset:
-    files = [str(file) for file in run.files(table)]
-    return ds.dataset(files, schema=TABLES[table].schema, format="parquet")
+    return parquet_files.dataset(run.files(table), TABLES[table].schema)
 
 
 def _rows(run: Run, table: str, condition: pc.Expression) -> list[dict[str, Any]]:

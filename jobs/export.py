@@ -32,7 +32,7 @@ def main(
     if run is not None:
         opened = Run.open(run, None, [])
         path = given or _checkpoint(opened, step)
-        merges = vocabulary or opened.path("checkpoints") / VOCABULARY
+        merges = vocabulary or opened.folder("checkpoints") / VOCABULARY
     elif given is not None and vocabulary is not None:
         path, merges = given, vocabulary
     else:
@@ -48,7 +48,7 @@ def main(
 def _checkpoint(run: Run, step: str | None) -> Path:
     if step is None:
         return newest(run)
-    trained, number = run.path("checkpoints"), step.removeprefix("step_")
+    trained, number = run.folder("checkpoints"), step.removeprefix("step_")
     path = trained / f"step_{int(number):09d}" if number.isdecimal() else trained / number
     if not number.isdecimal() or not path.is_dir():
         there = ", ".join(sorted(p.name for p in trained.glob("step_*"))) or "none"

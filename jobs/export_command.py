@@ -5,11 +5,13 @@ from typing import Annotated
 
 import typer
 
+from jobs.options import MaybeRun
+
 
 def export(
     to: Annotated[str, typer.Option("--to", help="open_clip or hf (Hugging Face).")],
     out: Annotated[Path, typer.Option("--out", help="The folder to write.")],
-    run: Annotated[Path | None, typer.Option("--run", help="The run directory.")] = None,
+    run: MaybeRun = None,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="step_N of the run; its newest if not given.")
     ] = None,

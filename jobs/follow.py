@@ -5,10 +5,10 @@ import re
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 from rich.console import Console
 
 from jobs.run import Run
+from pipeline import parquet_files
 from pipeline.errors import BadInput
 from pipeline.schemas import TABLES
 
@@ -26,8 +26,7 @@ def rows_of(run: Run, pair_id: str) -> dict[str, list[dict[str, Any]] | None]:
         if run.find_manifest(name) is None:
             found[name] = None
             continue
-        files = [str(file) for file in run.files(name)]
-        rows = ds.dataset(files, schema=table.schema, format="parquet")
+        rows = parquet_files.dataset(run.files(name), table.schema)
         found[name] = rows.to_table(filter=pc.field(column) == pair_id).to_pylist()
     return found
 

@@ -10,20 +10,22 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from pipeline import storage
 from pipeline.errors import BadInput
 from pipeline.settings import Settings
+from pipeline.storage import Place
 
 
-def load(config: Path | None, sets: list[str]) -> Settings:
+def load(config: Place | None, sets: list[str]) -> Settings:
     """The settings of `config`, with each `section.key=value` of `sets` laid over them.
 
     Relative paths are taken from the working directory, as on a command line, and made absolute:
-    a run goes on from anywhere.
+    a run goes on from anywhere. An address stays what it is.
     """
     tree: dict[str, Any] = {}
     if config is not None:
         try:
-            tree = tomllib.loads(config.read_text(encoding="utf-8"))
+            tree = tomllib.loads(storage.read(config).decode())
         except FileNotFoundError:
             raise BadInput(f"{config} does not exist: name a settings file with --config") from None
         except OSError as error:
@@ -54,7 +56,7 @@ def _absolute(tree: Any, key: str = "") -> Any:
         return {name: _absolute(value, name) for name, value in tree.items()}
     if isinstance(tree, list):
         return [_absolute(value, key) for value in tree]
-    is_path = key in _PATHS and isinstance(tree, str) and "://" not in tree
+    is_path = key in _PATHS and isinstance(tree, str) and not storage.is_address(tree)
     return str(Path(tree).absolute()) if is_path else tree
 
 

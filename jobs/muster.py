@@ -19,8 +19,10 @@ from pyspark.sql import SparkSession
 
 from jobs import roll_call
 from jobs.spark import is_local
+from pipeline import storage
 from pipeline.errors import BadInput
 from pipeline.settings import SparkSettings
+from pipeline.storage import Place
 
 # fmt: off
 PACKAGES = (
@@ -41,14 +43,13 @@ class Unfit(BadInput):
 
 
 def muster(
-    spark: SparkSession, root: Path, settings: SparkSettings, say: Callable[[str], None]
+    spark: SparkSession, root: Place, settings: SparkSettings, say: Callable[[str], None]
 ) -> None:
     """Ask every executor of a cluster that is there. Raises Unfit for what does not fit first."""
     if is_local(str(spark.sparkContext.master)):
         return
     _files_are_files(spark)
-    is_folder = "://" not in str(root)
-    with _noted(root.absolute() if is_folder else None) as (folder, note, nonce):
+    with _noted(None if storage.is_remote(root) else root.absolute()) as (folder, note, nonce):
         mine = roll_call.answer(PACKAGES, folder, note)
         answers = _asked(spark, folder, note)
     complaints = [

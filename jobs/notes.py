@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from pipeline import storage
+from pipeline.storage import Place
 
 
 @dataclass
@@ -29,20 +30,13 @@ class Stage:
         return all(is_of_the_same) and self.further.issuperset(different)
 
 
-def json_of(path: Path) -> dict[str, Any] | None:
+def json_of(path: Place) -> dict[str, Any] | None:
     """A manifest or a note; None where it is not there or not whole."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        found: dict[str, Any] = json.loads(storage.read(path))
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return found
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is never seen half written."""
-    staged = path.with_name(f".{path.name}.{os.getpid()}")
-    staged.write_text(text, encoding="utf-8")
-    staged.replace(path)
 
 
 def changed(old: Any, new: Any, at: str = "") -> list[str]:

@@ -9,10 +9,29 @@ import typer
 
 from jobs.run import Run
 from pipeline.errors import BadInput
+from pipeline.storage import place
 
-RunDir = Annotated[Path, typer.Option("--run", help="The run directory.")]
+# In truth a Place: Typer knows no unions, and Path makes s3:/bucket of s3://bucket.
+RunDir = Annotated[
+    Path,
+    typer.Option(
+        "--run",
+        parser=place,
+        metavar="PLACE",
+        help="The run: a folder, or an address such as s3://bucket/runs/one.",
+    ),
+]
+MaybeRun = Annotated[
+    Path | None, typer.Option("--run", parser=place, metavar="PLACE", help="The run.")
+]
 Config = Annotated[
-    Path | None, typer.Option("--config", help="A settings file; needed to begin a run.")
+    Path | None,
+    typer.Option(
+        "--config",
+        parser=place,
+        metavar="FILE",
+        help="A settings file, or its address; needed to begin a run.",
+    ),
 ]
 Sets = Annotated[
     list[str] | None, typer.Option("--set", help="section.key=value, laid over the settings.")

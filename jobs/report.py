@@ -3,11 +3,9 @@
 import json
 import tarfile
 from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from jobs import coverage_summary, pictures, scores_page
@@ -16,7 +14,9 @@ from jobs.query_summary import summary
 from jobs.run import MANIFEST, Run
 from jobs.training_curve import training_curve
 from jobs.walk import STAGES
+from pipeline import parquet_files, storage
 from pipeline.schemas import TABLES
+from pipeline.storage import Place
 
 _SAMPLES_SHOWN = 12
 _HOSTS_SHOWN = 12
@@ -42,7 +42,7 @@ def render(template: str, **values: Any) -> str:
     return pages.get_template(template).render(**values)
 
 
-def write_report(run: Run) -> Path:
+def write_report(run: Run) -> Place:
     """Write the page from whatever tables there are."""
     manifests = {name: run.find_manifest(name) for name in TABLES}
     there = {name: manifest for name, manifest in manifests.items() if manifest is not None}
@@ -66,12 +66,15 @@ def write_report(run: Run) -> Path:
         missing=[s.verb for s in STAGES if any(t not in there for t in s.writes)],
     )
     path = run.root / "report.html"
-    path.write_text(page, encoding="utf-8")
+    storage.put(path, page)
     return path
 
 
-def _json(path: Path) -> Any:
-    return json.loads(path.read_text()) if path.exists() else None
+def _json(path: Place) -> Any:
+    try:
+        return json.loads(storage.read(path))
+    except FileNotFoundError:
+        return None
 
 
 def _funnel(there: dict[str, dict[str, Any]]) -> str | None:
@@ -182,7 +185,9 @@ def _placeholders(run: Run, there: dict[str, dict[str, Any]]) -> list[dict[str, 
 
 
 def _training(run: Run) -> dict[str, Any] | None:
-    settings, folder = run.settings.train, run.path("checkpoints")
+    if storage.is_remote(run.root):  # a training has a run on a disk
+        return None
+    settings, folder = run.settings.train, run.folder("checkpoints")
     curve = training_curve(folder, settings.batch_size)
     if curve is None:
         return None
@@ -200,9 +205,12 @@ def _samples(run: Run, there: dict[str, dict[str, Any]]) -> list[dict[str, Any]]
     files = run.files("shards")
     if not files:
         return []
-    table = pq.read_table(files[0], columns=["pair_id", "caption"]).slice(0, _SAMPLES_SHOWN)
-    rows: list[dict[str, Any]] = table.to_pylist()
-    with tarfile.open(files[0].with_suffix(".tar")) as tar:
+    (table,) = parquet_files.tables(files[:1], ["pair_id", "caption"])
+    rows: list[dict[str, Any]] = table.slice(0, _SAMPLES_SHOWN).to_pylist()
+    with (
+        storage.opened(files[0].with_suffix(".tar")) as opened,
+        tarfile.open(fileobj=opened) as tar,
+    ):
         for row in rows:
             stream = tar.extractfile(f"{row['pair_id']}.jpg")
             row["picture"] = pictures.thumbnail(stream.read()) if stream is not None else None

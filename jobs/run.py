@@ -2,38 +2,40 @@
 
 A table is its folder and a `_manifest.json`, written last: without it the table does not exist
 and is made again. The manifest holds the stage's settings, the digest of every input, and the
-rows; rows in are rows out and the dropped, or the run stops.
+rows; rows in are rows out and the dropped, or the run stops. A run lies on a disk or in a store.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
-import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from jobs import load
+from jobs import load, store_env, tables
+from jobs.hold import Held, alone
 from jobs.ledger import Ledger
-from jobs.lock import Hold, alone
 from jobs.metrics import Metrics
-from jobs.notes import Stage, changed, json_of, write_whole
+from jobs.notes import Stage, changed, json_of
 from jobs.progress import Progress
+from jobs.scratch import scratch_of
 from jobs.stamps import code_version, digest
+from jobs.tables import spark_schema
+from pipeline import parquet_files, storage
 from pipeline.errors import BadInput, MissingTable, WitError
 from pipeline.schemas import TABLES
 from pipeline.settings import Settings
+from pipeline.storage import Place
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
+
+__all__ = ["MANIFEST", "SETTINGS", "OtherSettings", "Run", "spark_schema", "writer_of"]
 
 MANIFEST = "_manifest.json"
 SETTINGS = "run.toml"
@@ -47,23 +49,26 @@ class OtherSettings(WitError):
 class Run:
     """One run directory and its settings."""
 
-    def __init__(self, root: Path, settings: Settings) -> None:
+    def __init__(self, root: Place, settings: Settings) -> None:
         self.root = root
         self.settings = settings
         self.progress = Progress()
         self.metrics = self.progress.metrics = Metrics(root, self.progress.say)
-        self.hold: Hold | None = None
+        self.hold: Held | None = None
         """Of the process that works on the run: what it lost, it does not finish."""
         self._stage: Stage | None = None
 
     @classmethod
-    def open(cls, root: Path, config: Path | None, sets: list[str], *, update: bool = False) -> Run:
-        """The run at `root`; made from `config` when it does not exist yet.
+    def open(
+        cls, where: str | Place, config: Place | None, sets: list[str], *, update: bool = False
+    ) -> Run:
+        """The run at `where`; made from `config` when it does not exist yet.
 
-        Raises OtherSettings when `root` was made with others and `update` is not given.
+        Raises OtherSettings when it was made with others and `update` is not given.
         """
+        root = storage.place(where)
         kept = root / SETTINGS
-        if not kept.exists():
+        if not storage.exists(kept):
             if config is None:
                 raise BadInput(
                     f"{root} is not a run directory: begin one with "
@@ -71,20 +76,20 @@ class Run:
                 )
             settings = load.load(config, sets)
             try:
-                root.mkdir(parents=True, exist_ok=True)
+                storage.make_folder(root)
             except OSError as error:
                 raise BadInput(
                     f"--run {root} cannot be made ({error.strerror}): name another folder"
                 ) from None
             with alone(root):
-                write_whole(kept, load.dump(settings))
+                storage.put(kept, load.dump(settings))
             return cls(root, settings)
         old = load.load(kept, [])
         if config is None and not sets:
             return cls(root, old)
         settings = load.load(config or kept, sets)
         different = changed(old.model_dump(), settings.model_dump())
-        is_begun = any((root / table.folder).exists() for table in TABLES.values())
+        is_begun = any(storage.exists(root / table.folder) for table in TABLES.values())
         if different and is_begun and not update:
             raise OtherSettings(
                 f"{root} was made with other settings ({', '.join(different)}): add --update to "
@@ -92,22 +97,27 @@ class Run:
             )
         if different:
             with alone(root):
-                write_whole(kept, load.dump(settings))
+                storage.put(kept, load.dump(settings))
         return cls(root, settings)
 
     # -- where things lie ------------------------------------------------------------------
 
-    def path(self, table: str) -> Path:
+    def path(self, table: str) -> Place:
         return self.root / TABLES[table].folder
 
-    def files(self, table: str) -> list[Path]:
+    def folder(self, table: str) -> Path:
+        """The folder of a table that only a disk can hold. Raises BadInput for a run in a store."""
+        folder = self.path(table)
+        if storage.is_remote(folder):
+            raise BadInput(f"{folder} must be a folder of a disk: name another --run")
+        return folder
+
+    def files(self, table: str) -> list[Place]:
         """The parquet files of a finished table, in the order of their names."""
-        self.manifest(table)
-        return sorted(
-            file
-            for file in self.path(table).rglob("*.parquet")
-            if not any(part.startswith(("_", ".")) for part in file.relative_to(self.root).parts)
-        )
+        named: list[str] | None = self.manifest(table).get("files")
+        if named is None:
+            return tables.files_in(self.path(table))
+        return [self.path(table) / name for name in named]
 
     def manifest(self, table: str) -> dict[str, Any]:
         """The manifest of a finished table. Raises MissingTable."""
@@ -136,7 +146,9 @@ class Run:
 
         name = {"spark.app.name": f"webimagetext {self.root.absolute().name}"}
         with self.progress.note("starting Spark"):
-            spark = session(self.settings.spark, self.root / "_scratch", name)
+            spark = session(
+                self.settings.spark, scratch_of(self.root), {**store_env.options(), **name}
+            )
         self.progress.started(spark)
         muster(spark, self.root, self.settings.spark, self.progress.say)
         return spark
@@ -144,11 +156,12 @@ class Run:
     def read(self, table: str) -> DataFrame:
         """A finished table, for Spark."""
         manifest = self.manifest(table)
-        schema = spark_schema(TABLES[table].schema)
-        files = [str(file) for file in self.files(table)]
-        if manifest["rows"] == 0 or not files:
-            return self.spark.createDataFrame([], schema)
-        return self.spark.read.schema(schema).parquet(*files)
+        files = [] if manifest["rows"] == 0 else self.files(table)
+        return self.frame(files, TABLES[table].schema)
+
+    def frame(self, files: Sequence[Place], schema: pa.Schema) -> DataFrame:
+        """Those columns of parquet files, for Spark."""
+        return tables.frame(self.spark, files, schema)
 
     def read_arrow(self, table: str, columns: list[str] | None = None) -> pa.Table:
         """A finished table, in this process's memory."""
@@ -158,7 +171,7 @@ class Run:
             schema = pa.schema([schema.field(name) for name in columns])
         if not files:
             return schema.empty_table()
-        parts = [pq.ParquetFile(file).read(columns=schema.names) for file in files]
+        parts = parquet_files.tables(files, schema.names)
         return pa.concat_tables([part.cast(schema) for part in parts])
 
     # -- writing ---------------------------------------------------------------------------
@@ -185,7 +198,7 @@ class Run:
         finally:
             self._stage = None
 
-    def begin(self, table: str, *, resume: bool = False) -> Path:
+    def begin(self, table: str, *, resume: bool = False) -> Place:
         """The folder of `table`, emptied; kept as far as it came with `resume`.
 
         What an interrupted run left, or one that asked for less, is only taken up when it was made
@@ -196,19 +209,20 @@ class Run:
         begun, manifest = folder / "_begun.json", folder / MANIFEST
         before = json_of(begun) or json_of(manifest)
         if resume and not stage.again and before is not None and stage.goes_on_from(before):
-            write_whole(begun, json.dumps(stage.identity, sort_keys=True))
-            manifest.unlink(missing_ok=True)
+            storage.put(begun, json.dumps(stage.identity, sort_keys=True))
+            storage.remove(manifest)
             self.metrics.taken_up(table)
             return folder
-        manifest.unlink(missing_ok=True)
-        _remove(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        write_whole(begun, json.dumps(stage.identity, sort_keys=True))
+        storage.remove(manifest)
+        tables.remove(folder)
+        storage.make_folder(folder)
+        storage.put(begun, json.dumps(stage.identity, sort_keys=True))
         return folder
 
-    def finish(self, table: str, ledger: Ledger) -> None:
+    def finish(self, table: str, ledger: Ledger, files: Sequence[Place] | None = None) -> None:
         """Check the ledger and write the manifest: from here on the table exists.
 
+        Of a folder that late tasks may add to, the manifest names the `files` that are the table.
         Raises BadInput when nothing is left of a table that later stages cannot do without.
         """
         ledger.check(table)
@@ -238,9 +252,10 @@ class Run:
             "notes": ledger.notes,
             "seconds": round(time.monotonic() - stage.began, 3),
             "code": code_version(),
+            **({} if files is None else {"files": [file.name for file in files]}),
         }
-        write_whole(self.path(table) / MANIFEST, json.dumps(manifest, indent=1))
-        (self.path(table) / "_begun.json").unlink(missing_ok=True)
+        storage.put(self.path(table) / MANIFEST, json.dumps(manifest, indent=1))
+        storage.remove(self.path(table) / "_begun.json")
         self.metrics.table(table, ledger, self.path(table))
 
     def write(
@@ -265,23 +280,19 @@ class Run:
         schema = TABLES[table].schema
         folder = self.begin(table)
         kept, told = counted(frame, schema.names, reasons)
-        # Executors outlive a killed driver for a while, and Spark commits whatever lies in the
-        # folder that it writes to: no two drivers have the same one.
-        own = folder / f"_written_{uuid4().hex}"
         with self.progress.watch(self.spark, table):
-            kept.write.parquet(str(own))
-        files = [file.replace(folder / file.name) for file in own.glob("*.parquet")]
-        shutil.rmtree(own, ignore_errors=True)  # a late attempt may still write there
-        rows_out = sum(pq.read_metadata(file).num_rows for file in files)
+            files = tables.put(kept, folder, schema)
+        rows_out = parquet_files.rows(files)
         counts = told()
         came_in = counts.pop("", rows_out) if rows_in is None else rows_in
         counts.pop("", None)
-        self.finish(table, Ledger(came_in, rows_out, counts | (dropped or {}), notes or {}))
+        ledger = Ledger(came_in, rows_out, counts | (dropped or {}), notes or {})
+        self.finish(table, ledger, files if storage.is_remote(folder) else None)
 
     def write_arrow(self, table: str, rows: pa.Table, ledger: Ledger) -> None:
         """Write a small table from this process's memory, and its manifest."""
         folder = self.begin(table)
-        pq.write_table(rows.cast(TABLES[table].schema), folder / "part-00000.parquet")
+        tables.put_arrow(rows.cast(TABLES[table].schema), folder / "part-00000.parquet")
         self.finish(table, ledger)
 
     def _current(self) -> Stage:
@@ -290,27 +301,8 @@ class Run:
         return self._stage
 
 
-def _remove(folder: Path) -> None:
-    """Remove a folder into which tasks of a killed driver may still write.
-
-    Moved away first, nothing is added to it while it is emptied.
-    """
-    gone = folder.with_name(f".{folder.name}.{uuid4().hex}")
-    for left in folder.parent.glob(f".{folder.name}.*"):
-        shutil.rmtree(left, ignore_errors=True)
-    with contextlib.suppress(FileNotFoundError):
-        folder.rename(gone)
-    shutil.rmtree(gone, ignore_errors=True)
-
-
 def writer_of(table: str) -> str:
     """The verb that writes `table`."""
     from jobs.walk import STAGES
 
     return next(stage.verb for stage in STAGES if table in stage.writes)
-
-
-def spark_schema(schema: pa.Schema) -> Any:
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    return from_arrow_schema(schema)

@@ -2,21 +2,37 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pipeline import storage
+
+MISSING = "missing"
+_AT_ONCE = 32
+"""Requests to a store."""
+
 
 def stamp(path: str) -> str:
-    """What a source file is known by: its size and time. A missing one is named as such."""
-    try:
-        stat = Path(path).stat()
-    except OSError:
-        return "missing"
-    if Path(path).is_dir():
+    """What a source is known by: its size and time, in a store its size and the store's mark of
+    its bytes. A missing one is named as such."""
+    told = storage.stamp(storage.place(path))
+    if told is None:
+        return MISSING
+    if not storage.is_address(path) and Path(path).is_dir():
         inner = [(f.name, stamp(str(f))) for f in sorted(Path(path).iterdir())]
         return digest(inner)
-    return f"{stat.st_size} bytes, {stat.st_mtime_ns} ns"
+    return told
+
+
+def stamps(paths: Sequence[str]) -> dict[str, str]:
+    """The stamp of each path; stores are asked for many at a time."""
+    addresses = [path for path in paths if storage.is_address(path)]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        told = dict(zip(addresses, pool.map(stamp, addresses), strict=True))
+    return {path: told[path] if path in told else stamp(path) for path in paths}
 
 
 def digest(value: Any) -> str:

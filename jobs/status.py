@@ -16,6 +16,7 @@ from rich.text import Text
 from jobs.run import Run
 from jobs.walk import STAGES, Stage, stale
 from jobs.working import Working, working
+from pipeline import storage
 from pipeline.errors import MissingTable
 
 _REFRESH_SECONDS = 2.0
@@ -78,7 +79,7 @@ def _table(
         keys = ("rows_in", "rows", "seconds", "dropped")
         return told | {"state": state} | {key: manifest[key] for key in keys}
     is_made = now is not None and now.state == "running" and now.verb == stage.verb
-    has_begun = (run.path(table) / "_begun.json").exists()
+    has_begun = storage.exists(run.path(table) / "_begun.json")
     state = "running" if is_made else "unfinished" if has_begun else "missing"
     return told | {"state": state}
 

@@ -6,11 +6,9 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
-from jobs.pictures import Downloaded, source
-from pipeline import storage
+from jobs.pictures import Downloaded
+from pipeline import parquet_files
 from pipeline.audit import EvalCount
 from pipeline.settings import EvalSet
 from pipeline.storage import Place
@@ -55,22 +53,19 @@ class Subject:
 def batches(files: Iterable[Place], schema: pa.Schema) -> Iterator[pa.RecordBatch]:
     """The rows of parquet files in order, some at a time."""
     for file in files:
-        with pq.ParquetFile(source(file)) as parquet:
+        with parquet_files.opened(file, schema.names) as parquet:
             for batch in parquet.iter_batches(batch_size=_ROWS, columns=schema.names):
                 columns = [batch.column(name) for name in schema.names]
                 yield pa.RecordBatch.from_arrays(columns, schema=schema)
 
 
 def some(
-    files: Sequence[Place], columns: Sequence[str], which: pc.Expression
+    files: Iterable[Place], columns: Sequence[str], which: pc.Expression
 ) -> Iterator[pa.RecordBatch]:
     """Some rows and columns of parquet files, one file at a time and little of it ahead."""
-    if any(storage.is_remote(file) for file in files):
-        for file in files:
-            found = pq.read_table(source(file), columns=list(columns), filters=which)
-            yield from found.to_batches()
-    elif files:
-        rows = ds.dataset([str(file) for file in files], format="parquet")
+    there = list(files)
+    if there:
+        rows = parquet_files.dataset(there)
         yield from rows.to_batches(
             columns=list(columns), filter=which, batch_readahead=2, fragment_readahead=1
         )

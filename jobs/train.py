@@ -19,7 +19,7 @@ VOCABULARY = tokenizer.VOCABULARY
 
 def newest(run: Run) -> Path:
     """The newest checkpoint of a run. Raises MissingTable where there is none."""
-    trained = run.path("checkpoints")
+    trained = run.folder("checkpoints")
     found = checkpoint.latest(trained) if trained.is_dir() else None
     if found is None:
         raise MissingTable(f"{trained} holds no checkpoint: run `wit train --run {run.root}` first")
@@ -29,8 +29,9 @@ def newest(run: Run) -> Path:
 def main(run: Run) -> None:
     settings = run.settings.train
     ranks = parallel.here(settings)
-    folder = run.begin("checkpoints", resume=True)
-    where = run.path("shards") if settings.shards is None else settings.shards
+    run.begin("checkpoints", resume=True)
+    folder = run.folder("checkpoints")
+    where = run.folder("shards") if settings.shards is None else settings.shards
     samples = Samples(where, run.settings.loader, run.progress.say)
     cutter = _tokenizer(run, folder / VOCABULARY)
     ranks.tell(
@@ -72,7 +73,7 @@ def main(run: Run) -> None:
 
 def _tokenizer(run: Run, kept: Path) -> tokenizer.Tokenizer:
     """The tokenizer of this run, of which a copy goes with the checkpoints."""
-    found = tokenizer.load(run.path("vocabulary") / VOCABULARY)
+    found = tokenizer.load(run.folder("vocabulary") / VOCABULARY)
     found.save(kept)
     return found
 

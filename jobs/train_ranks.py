@@ -13,6 +13,7 @@ from jobs import load, walk
 from jobs.__main__ import main
 from jobs.options import Again, Config, Sets, Update
 from jobs.run import SETTINGS, Run
+from pipeline import storage
 from pipeline.errors import BadInput, WitError
 from pipeline.settings import LoaderSettings, TrainSettings
 from pipeline.tokenizer import Tokenizer
@@ -29,9 +30,12 @@ def start() -> None:
 
 
 def _command(
-    folder: Annotated[Path | None, typer.Argument(metavar="RUN", help="The run directory.")] = None,
+    folder: Annotated[
+        Path | None, typer.Argument(parser=storage.place, metavar="RUN", help="The run directory.")
+    ] = None,
     run: Annotated[
-        Path | None, typer.Option("--run", help="The same; torchrun takes it for its own.")
+        Path | None,
+        typer.Option("--run", parser=storage.place, help="The same; torchrun takes it itself."),
     ] = None,
     config: Config = None,
     sets: Sets = None,

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from jobs.ledger import Ledger
 from jobs.run import Run
-from pipeline import copies, tokenizer
+from pipeline import copies, parquet_files, storage, tokenizer
 from pipeline.errors import BadInput
 from pipeline.schemas import VOCABULARY
 from pipeline.tokenizer import Tokenizer
@@ -23,14 +23,16 @@ def main(run: Run) -> None:
     settings = run.settings.train
     if settings.vocabulary is not None:
         given = tokenizer.load(copies.local(settings.vocabulary), settings.merges)
-        _finish(run, run.begin("vocabulary"), given, Ledger(0, 0))
+        run.begin("vocabulary")
+        _finish(run, run.folder("vocabulary"), given, Ledger(0, 0))
         return
     from pyspark.storagelevel import StorageLevel
 
     from pipeline import vocabulary
 
     captions = _captions(run)
-    folder = run.begin("vocabulary")
+    run.begin("vocabulary")
+    folder = run.folder("vocabulary")
     with run.progress.watch(run.spark, "words"):
         # On disk: of a large corpus there are tens of millions.
         counts = vocabulary.counted(captions).persist(StorageLevel.DISK_ONLY)
@@ -54,13 +56,19 @@ def _captions(run: Run) -> DataFrame:
     shards = run.settings.train.shards
     if shards is None:
         return run.read("shards").select("caption")
-    files = sorted(str(file) for file in Path(shards).glob("*.parquet"))
-    if not files or any("caption" not in pq.read_schema(file).names for file in files):
+    folder = storage.place(shards)
+    files = [
+        file
+        for file in storage.files(folder)
+        if file.parent == folder and file.suffix == ".parquet" and not file.name.startswith(".")
+    ]
+    schemas = parquet_files.schemas(files)
+    if not files or any("caption" not in schema.names for schema in schemas):
         raise BadInput(
             f"train.shards: {shards} has no parquet with a column `caption` beside its shards to "
             "count words in: name a merges file in train.vocabulary"
         )
-    return run.spark.read.parquet(*files).select("caption")
+    return run.frame(files, pa.schema([("caption", pa.string())]))
 
 
 def _finish(run: Run, folder: Path, found: Tokenizer, ledger: Ledger) -> None:

@@ -17,7 +17,9 @@ from rich.console import Console
 
 from jobs.progress import Progress
 from jobs.run import Run
+from pipeline import storage
 from pipeline.errors import BadInput
+from pipeline.storage import Place
 from pipeline.verify import stranger, workers
 from pipeline.verify.archive import Archive
 from pipeline.verify.findings import Findings, shown
@@ -33,7 +35,7 @@ _KEY_TWICE = "a key in two shards"
 
 
 def main(
-    folder: Path | None, run: Path | None, count: int | None, report: Path | None, *, quick: bool
+    folder: Place | None, run: Place | None, count: int | None, report: Path | None, *, quick: bool
 ) -> bool:
     """Verify the shards of `folder` or of `run`; whether they are whole."""
     progress, found = Progress(), Findings()
@@ -48,7 +50,7 @@ def main(
         raise BadInput("name what is verified: a folder of shards, or --run RUN")
     shards = look(folder, found, ours=run is not None)
     tasks = [
-        Task(str(folder.absolute()), name, shards.promises.get(name), not quick)
+        Task(storage.absolute(folder), name, shards.promises.get(name), not quick)
         for name in shards.names
     ]
     samples = _verify(tasks, count or os.cpu_count() or 1, found, progress)
@@ -90,16 +92,17 @@ def _verify(tasks: list[Task], count: int, found: Findings, progress: Progress) 
 def _tell_twice(tasks: list[Task], keys: Keys, found: Findings) -> None:
     times, first = keys.twice(_KEYS_TOLD)
     for twice in first:
-        key = _spelt(Path(tasks[twice.shard].folder, tasks[twice.shard].name), twice.digest)
+        key = _spelt(tasks[twice.shard], twice.digest)
         found.add(_KEY_TWICE, tasks[twice.shard].name, key, None, f"as {tasks[twice.earlier].name}")
     found.count(_KEY_TWICE, times - len(first))
 
 
-def _spelt(path: Path, wanted: bytes) -> str | None:
+def _spelt(task: Task, wanted: bytes) -> str | None:
     """The key in a shard that is known by `wanted`."""
-    archive = Archive(path, Findings(0), ours=False, deep=False)
     try:
-        archive.read()
+        with storage.local(storage.place(task.folder) / task.name) as path:
+            archive = Archive(path, Findings(0), ours=False, deep=False)
+            archive.read()
     except OSError:
         return None
     return next((key for key in archive.keys_once() if digest(key) == wanted), None)

@@ -4,15 +4,17 @@ import importlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from jobs import stage_sources
-from jobs.lock import alone
+from jobs.hold import alone
 from jobs.run import Run
-from jobs.stamps import stamp
+from jobs.stamps import MISSING, stamps
+from pipeline import storage
 from pipeline.errors import BadInput, WitError
+from pipeline.schemas import TABLES
 from pipeline.settings import Settings
+from pipeline.storage import Place
 
 
 def _no_tables(_: Settings) -> tuple[str, ...]:
@@ -74,7 +76,8 @@ class Stage:
         """
         names = self.tables(run.settings)
         tables = {f"table {name}": str(run.manifest(name)["digest"]) for name in names}
-        return tables | {f"file {path}": stamp(path) for path in self.sources(run.settings)}
+        known_by = stamps(self.sources(run.settings))
+        return tables | {f"file {path}": told for path, told in known_by.items()}
 
     def is_fresh(self, run: Run) -> bool:
         """Whether its tables exist and were made from these settings and inputs."""
@@ -93,7 +96,7 @@ class Stage:
     def make(self, run: Run, *, again: bool = False) -> None:
         """Run the job. What an interrupted one left is taken up, unless `again`."""
         inputs = self.inputs(run)
-        missing = [path for path in self.sources(run.settings) if not Path(path).exists()]
+        missing = [name.removeprefix("file ") for name, told in inputs.items() if told == MISSING]
         if missing:
             raise BadInput(
                 f"{self.verb}: {', '.join(missing)} {'do' if missing[1:] else 'does'} not exist: "
@@ -208,6 +211,19 @@ STAGES = (
 """Every stage, in order."""
 
 
+_ON_A_DISK = ("train-tokenizer", "train", "evaluate")
+"""Stages of the machine that trains: a run in a store has none of them."""
+
+
+def how_to_train(root: Place) -> str:
+    """Where the stages run that a run in a store does not have."""
+    shards = root / TABLES["shards"].folder
+    return (
+        "a training wants a run on a disk: `wit train-tokenizer --config FILE --run FOLDER --set "
+        f"train.shards={shards}`, then `wit train --run FOLDER` and `wit evaluate --run FOLDER`"
+    )
+
+
 class OutOfDate(WitError):
     """A stage was asked for whose inputs are out of date."""
 
@@ -215,27 +231,37 @@ class OutOfDate(WitError):
 def stale(run: Run) -> list[Stage]:
     """The stages that are missing or out of date, with all that read from them."""
     found: list[Stage] = []
-    for stage in STAGES:
+    for stage in _stages_of(run):
         unsure = {table for earlier in found for table in earlier.writes}
         if unsure.intersection(stage.tables(run.settings)) or not stage.is_fresh(run):
             found.append(stage)
     return found
 
 
+def _stages_of(run: Run) -> list[Stage]:
+    """The stages that the run has where it lies, in order."""
+    is_remote = storage.is_remote(run.root)
+    return [stage for stage in STAGES if not is_remote or stage.verb not in _ON_A_DISK]
+
+
 def build(run: Run, *, again: bool = False) -> None:
     """Every stage that is missing or stale, in order."""
     with _at_work(run):
-        for stage in STAGES:
+        for stage in _stages_of(run):
             if not again and stage.is_fresh(run):
                 run.progress.say(f"{stage.verb}: up to date")
             else:
                 stage.make(run, again=again)
         report(run)
+    if storage.is_remote(run.root):
+        run.progress.say(f"the shards are made; {how_to_train(run.root)}")
 
 
 def one(run: Run, verb: str, *, again: bool = False) -> None:
     """One stage. Raises MissingTable or OutOfDate when another must come first."""
     stage = next(stage for stage in STAGES if stage.verb == verb)
+    if stage not in _stages_of(run):
+        raise BadInput(f"{run.root} lies in a store: {how_to_train(run.root)}")
     with _at_work(run):
         stage.inputs(run)
         for earlier in stale(run):

@@ -10,12 +10,12 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Literal
 
-from jobs import lock
+from jobs import hold, lock
 from jobs.jsonlines import Line, last
 from jobs.metrics import WALK
+from pipeline.storage import Place
 
 _TAIL_BYTES = 1 << 17
 
@@ -50,9 +50,9 @@ class Working:
     ui: str | None
 
 
-def working(root: Path) -> Working | None:
+def working(root: Place) -> Working | None:
     """Who works on the run at `root`, or did until it failed or was killed; None otherwise."""
-    owner, lines = lock.owner(root), _lines(root)
+    owner, lines = hold.owner(root), _lines(root)
     state: State
     if owner is None:
         if not lines or lines[-1]["event"] != "failed":
@@ -64,7 +64,7 @@ def working(root: Path) -> Working | None:
         host, pid = owner.host, owner.pid
         since = datetime.fromtimestamp(owner.since).astimezone().isoformat(timespec="seconds")
         mine = [line for line in _of(lines, host, pid) if _time(line) >= owner.since - 1]
-        silent = min([lock.silent_seconds(root), *(_ago(line) for line in mine[-1:])])
+        silent = min([hold.silent_seconds(root), *(_ago(line) for line in mine[-1:])])
         state = _state_of(root, owner, silent)
     now = mine[-1] if mine else {}
     is_in_stage = bool(now) and now["event"] != "end"
@@ -91,13 +91,13 @@ def working(root: Path) -> Working | None:
     )
 
 
-def _state_of(root: Path, owner: lock.Owner, silent: float) -> State:
-    if owner.is_here and lock.is_held(root) is False:
+def _state_of(root: Place, owner: lock.Owner, silent: float) -> State:
+    if hold.has_ended(root, owner):
         return "killed"
     return "running" if silent < lock.STALE_SECONDS else "silent"
 
 
-def _lines(root: Path) -> list[Line]:
+def _lines(root: Place) -> list[Line]:
     needed = {"time", "event", "verb", "since", "host", "pid"}
     return [line for line in last(root / WALK, _TAIL_BYTES) if needed <= line.keys()]
 

@@ -92,7 +92,8 @@ def _fetch(place: UPath, file: Path) -> None:
     staged = file.parent.with_name(f".{file.parent.name}.{uuid4().hex}")
     staged.mkdir()
     try:
-        storage.fetch(place, staged / file.name)
+        if not storage.fetch(place, staged / file.name):
+            raise FileNotFoundError(str(place))
         shutil.rmtree(file.parent, ignore_errors=True)
         staged.rename(file.parent)
     finally:

@@ -1,9 +1,14 @@
 """Parts: a parquet table cut into tasks, which read and write it without the JVM.
 
 A part is some row groups of one file. Cutting depends on the files alone, and a part writes one
-file of its own number: the same table gives the same bytes on any number of workers.
+file of its own number: the same table gives the same bytes on any number of workers, on a disk
+and in a store.
 """
 
+import errno
+import os
+import socket
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,8 +19,12 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql.types import StructType
 
+from pipeline import parquet_files, storage
 from pipeline.errors import BadInput
+from pipeline.staged import scratch_folder
+from pipeline.storage import Place
 
 _BATCH_ROWS = 1 << 15
 _GROUP_ROWS = 1 << 17
@@ -36,38 +45,62 @@ class Part(NamedTuple):
     stop: int
 
 
-def parts(files: Sequence[str | Path], rows: int = 1 << 20) -> list[Part]:
+def parts(files: Sequence[str | Place], rows: int = 1 << 20) -> list[Part]:
     """`files` cut at row groups, so that a part has `rows` rows, or one group, or a whole file.
 
-    Their paths are absolute: a task may run in another folder, on another machine.
+    A task may run in another folder, on another machine: what it reads is named in full.
     """
     found: list[Part] = []
-    for file in files:
-        try:
-            footer = pq.read_metadata(file)
-        except (OSError, pa.ArrowInvalid) as error:
-            raise BadInput(
-                f"{file} is not a whole parquet file ({error}): write it again"
-            ) from None
+    places = [storage.place(file) for file in files]
+    for place, groups in zip(places, parquet_files.of_each(_group_rows, places), strict=True):
         first, held = 0, 0
-        for group in range(footer.num_row_groups):
-            held += footer.row_group(group).num_rows
-            if held >= rows or group == footer.num_row_groups - 1:
-                found.append(Part(len(found), str(Path(file).absolute()), first, group + 1))
+        for group, count in enumerate(groups):
+            held += count
+            if held >= rows or group == len(groups) - 1:
+                found.append(Part(len(found), storage.absolute(place), first, group + 1))
                 first, held = group + 1, 0
     return found
 
 
+def _group_rows(file: Place) -> list[int]:
+    try:
+        return parquet_files.group_rows(file)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise BadInput(f"{file} is not a whole parquet file ({error}): write it again") from None
+
+
 def read(part: Part, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
     """The rows of a part, some columns of them, in their order."""
-    with pq.ParquetFile(part.path, memory_map=True) as file:
-        groups = list(range(part.first, part.stop))
+    groups = list(range(part.first, part.stop))
+    with parquet_files.opened(storage.place(part.path), columns, groups) as file:
         yield from file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=columns)
 
 
-def write(folder: str, number: int, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
-    """Write the file of a part, staged and moved into place when whole; how many rows it has."""
-    staged = Path(folder, f".part-{number:06d}.{uuid4().hex}")
+def write(
+    folder: str,
+    number: int,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    name: str | None = None,
+) -> int:
+    """Write the file of a part, which is seen when it is whole; how many rows it has.
+
+    A second attempt replaces it by the same; whose rows may come in another order has a `name`.
+    """
+    where, name = storage.place(folder), name or name_of(number)
+    if not storage.is_remote(where):
+        staged = where / f".part-{number:06d}.{uuid4().hex}"
+        return _write(staged, where / name, schema, batches)
+    with tempfile.TemporaryDirectory(prefix="wit-", dir=scratch_folder()) as scratch:
+        return _write(Path(scratch, name), where / name, schema, batches)
+
+
+def name_of(number: int) -> str:
+    """The file of the part of that number."""
+    return f"part-{number:06d}.parquet"
+
+
+def _write(staged: Path, where: Place, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:
     # Dictionaries pay for words that repeat, and cost time where each value is new.
     words = [field.name for field in schema if field.name in ("language", "status", "reason")]
     rows = 0
@@ -78,14 +111,23 @@ def write(folder: str, number: int, schema: pa.Schema, batches: Iterable[pa.Reco
             for table in _gathered(batches, schema):
                 file.write_table(table, row_group_size=max(table.num_rows, 1))
                 rows += table.num_rows
-        staged.replace(Path(folder, f"part-{number:06d}.parquet"))
+        storage.put_file(staged, where)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise BadInput(
+            f"{socket.gethostname()}: {staged.parent} takes no more ({os.strerror(error.errno)}): "
+            "make room there, and run it again"
+        ) from None
     finally:
         staged.unlink(missing_ok=True)
     return rows
 
 
-def clear_staged(folder: Path) -> None:
-    """Remove what killed attempts left behind."""
+def clear_staged(folder: Place) -> None:
+    """Remove what killed attempts left behind; in a store they leave nothing."""
+    if storage.is_remote(folder):
+        return
     for staged in folder.glob(".part-*"):
         staged.unlink(missing_ok=True)  # an attempt that still runs may be the quicker one
 
@@ -101,7 +143,7 @@ def each(
     spark: SparkSession,
     todo: Sequence[Part],
     work: Callable[[Part], Iterable[pa.RecordBatch]],
-    ddl: str,
+    ddl: str | StructType,
 ) -> DataFrame:
     """The rows that `work` makes of every part, a task each."""
     rows = spark.createDataFrame([tuple(part) for part in todo], _PART_DDL)

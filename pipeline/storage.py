@@ -7,6 +7,7 @@ store is named by an address such as s3://bucket/runs/one, from which any proces
 again.
 """
 
+import hashlib
 import io
 import os
 import shutil
@@ -267,7 +268,40 @@ def local(where: Place, scratch: str | None = None) -> Iterator[Path]:
         yield file
 
 
-def fetch(where: Place, file: Path) -> None:
-    """Write what an object holds into a local file. Raises FileNotFoundError."""
-    with opened(where) as source, file.open("wb") as target:
-        shutil.copyfileobj(source, target, _BLOCK_BYTES)
+def fetch(where: Place, file: Path) -> bool:
+    """Write what an object holds into a local file; False where there is none."""
+    try:
+        with opened(where) as source, file.open("wb") as target:
+            shutil.copyfileobj(source, target, _BLOCK_BYTES)
+    except FileNotFoundError:
+        file.unlink(missing_ok=True)
+        return False
+    return True
+
+
+def stamp(where: Place) -> str | None:
+    """What the bytes of an object are known by without reading them: its size, with the store's
+    own mark of them or the time they came. None when there is none."""
+    if not is_remote(where):
+        try:
+            stat = where.stat()
+        except OSError:
+            return None
+        return f"{stat.st_size} bytes, {stat.st_mtime_ns} ns"
+
+    try:
+        told: dict[str, Any] = answer(where, lambda fs, path: fs.info(path))
+    except FileNotFoundError:
+        return None
+    if told.get("type") == "directory":
+        inner = sorted(answer(where, found).items())
+        marks = [f"{name}: {_mark(each)}" for name, each in inner]
+        return f"{len(marks)} objects, {hashlib.sha256(chr(10).join(marks).encode()).hexdigest()}"
+    return _mark(told)
+
+
+def _mark(told: dict[str, Any]) -> str:
+    """Of an object, as its store tells of it."""
+    names = ("ETag", "etag", "content_hash", "md5Hash", "LastModified", "last_modified", "mtime")
+    mark = next((told[name] for name in names if told.get(name)), "")
+    return f"{told.get('size')} bytes, {str(mark).strip(chr(34))}"

@@ -2,16 +2,18 @@
 
 import json
 import re
+import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from pipeline import places
+from pipeline import places, storage
 from pipeline.card import card
 from pipeline.compaction import IN_JSON
 from pipeline.errors import BadInput
 from pipeline.placing import CARD, LOCK
+from pipeline.storage import Place
 from pipeline.verify.findings import Findings
 from pipeline.verify.shards import Promise
 
@@ -30,21 +32,33 @@ _INDEX_BY_OTHERS = (".tar.idx",)
 class Folder:
     """The shards of a folder."""
 
-    path: Path
+    path: Place
     names: list[str]
     promises: dict[str, Promise]
     """Of every name, where the folder is ours; else of none."""
     ours: bool
 
 
-def look(path: Path, found: Findings, *, ours: bool = False) -> Folder:
-    """The shards at `path`; it is `ours` where it has our index. What is wrong is told in `found`.
+def look(where: Place, found: Findings, *, ours: bool = False) -> Folder:
+    """The shards at `where`; it is `ours` where it has our index. What is wrong is told in `found`.
 
     Raises BadInput where there is nothing to verify.
     """
-    if not path.is_dir():
-        raise BadInput(f"{path} is no folder: name one that holds shards")
-    names = sorted(entry.name for entry in path.iterdir())
+    if storage.is_remote(where):
+        below = [str(file)[len(str(where)) :].strip("/") for file in storage.files(where)]
+        if not below:
+            raise BadInput(f"{where} holds nothing: name a folder of shards")
+        with tempfile.TemporaryDirectory(prefix="wit-verify-") as scratch:
+            for name in (INDEX, SIZES, MANIFEST, CARD):
+                storage.fetch(where / name, Path(scratch, name))
+            names = sorted({name.split("/")[0] for name in below})
+            return replace(_look(Path(scratch), where, names, found, ours=ours), path=where)
+    if not where.is_dir():
+        raise BadInput(f"{where} is no folder: name one that holds shards")
+    return _look(where, where, sorted(entry.name for entry in where.iterdir()), found, ours=ours)
+
+
+def _look(path: Path, where: Place, names: list[str], found: Findings, *, ours: bool) -> Folder:
     index = _json(path / INDEX, found) if INDEX in names else None
     is_made_by_others = isinstance(index, dict) and "shards" not in index
     if ours or MANIFEST in names or (INDEX in names and not is_made_by_others):
@@ -54,7 +68,7 @@ def look(path: Path, found: Findings, *, ours: bool = False) -> Folder:
         if name.endswith((".tar.gz", ".tgz")):
             found.add("packed in gzip", name, detail="no sample can be read alone: gunzip it")
     if not tars and not found:
-        raise BadInput(f"{path} holds no tar: name a folder of shards")
+        raise BadInput(f"{where} holds no tar: name a folder of shards")
     return Folder(path, tars, {}, ours=False)
 
 

@@ -1,9 +1,14 @@
 """Shards: everything that is asked of one shard."""
 
 import hashlib
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline import places, storage
+from pipeline.errors import BadInput
 from pipeline.verify import sidecars, stranger
 from pipeline.verify.archive import Archive
 from pipeline.verify.findings import Findings
@@ -47,12 +52,30 @@ class Seen:
 
 def verify(task: Task) -> Seen:
     """Verify one shard. Nothing that is wrong with it is raised."""
-    seen, path = Seen(), Path(task.folder, task.name)
+    seen = Seen()
     try:
-        _verify(task, path, seen)
+        with _here(task) as path:
+            _verify(task, path, seen)
     except OSError as error:
         seen.found.add("a file that cannot be read", task.name, detail=error.strerror or str(error))
+    except BadInput as error:  # of a store
+        seen.found.add("a file that cannot be read", task.name, detail=str(error))
     return seen
+
+
+@contextmanager
+def _here(task: Task) -> Iterator[Path]:
+    """The shard on this machine, with what lies beside it; fetched from a store for a while."""
+    folder = storage.place(task.folder)
+    if not storage.is_remote(folder):
+        yield folder / task.name
+        return
+    with tempfile.TemporaryDirectory(prefix="wit-verify-") as scratch:
+        beside = [task.name.removesuffix(".tar") + ".parquet", places.beside(task.name)]
+        for name in [task.name, *(beside if task.promise is not None else [])]:
+            # What is not there is told as it is on a disk.
+            storage.fetch(folder / name, Path(scratch, name))
+        yield Path(scratch, task.name)
 
 
 def _verify(task: Task, path: Path, seen: Seen) -> None:
