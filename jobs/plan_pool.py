@@ -53,7 +53,7 @@ def fitted() -> Curve:
 
     def shift(exponent: float) -> float:
         # The first to the last: ((R + q) / (1 + q)) ** a.
-        ratio = (FIRST / CAP) ** (1 / exponent)
+        ratio = float((FIRST / CAP) ** (1 / exponent))
         return (HEAD_QUERIES - ratio) / (ratio - 1)
 
     def head(exponent: float) -> float:
