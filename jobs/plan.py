@@ -178,8 +178,8 @@ def planned(settings: Settings, candidates: float, rates: Rates) -> Plan:
     stages.append(
         line(
             "fingerprint",
-            pool.alive,
-            pool.alive,
+            pool.alive + evals * hashes,
+            pool.alive + evals * hashes,
             reads=pool.alive * of("draw", "bytes_out_per_row") if is_hashed else images,
             core_seconds=(0.0 if is_hashed else pool.alive / decoded) + evals * hashes / decoded,
         )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs import plan, plan_rates
+from jobs.plan_rates import Figure, Rates
 from jobs.run import Run
 from jobs.walk import STAGES, Stage
 
@@ -37,7 +38,7 @@ def summary(run: Run) -> dict[str, Any] | None:
     candidates = found["ingest"]
     if candidates is None:
         return None
-    rates = plan_rates.reference()
+    rates = _with_sets_of(run, found, plan_rates.reference())
     planned = plan.planned(run.settings, float(candidates["rows"]), rates)
     cores = _cores(run.settings.spark.master)
     lines = []
@@ -60,6 +61,16 @@ def summary(run: Run) -> dict[str, Any] | None:
             }
         )
     return {"lines": lines, "cores": cores, "candidates": candidates["rows"]}
+
+
+def _with_sets_of(run: Run, found: dict[str, Any], rates: Rates) -> Rates:
+    """The rates with as many evaluation images as the run has, where that is known."""
+    if found["download"] is None or found["fingerprint"] is None:
+        return rates
+    hashes = 1 + len(run.settings.fingerprint.variants)
+    images = max(0, found["fingerprint"]["rows"] - found["download"]["rows"]) / hashes
+    counted = {**rates.assumptions, "eval_images": Figure(images, "this run's own")}
+    return rates._replace(assumptions=counted)
 
 
 def _bytes(run: Run, table: str) -> int | None:
