@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos test-chaos-download test-chaos-cluster test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe docs clean
+.PHONY: help setup java check test test-chaos test-chaos-download test-chaos-cluster test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe bench-plan docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -64,7 +64,7 @@ real: setup java ## Build from real sources: make real DATA=folder
 	@test -n "$(DATA)" || { echo "make real needs a folder of real sources: make real DATA=path" >&2; exit 2; }
 	$(BIN)/wit real --data $(DATA) --run runs/real --wordnet $(WORDNET)
 
-bench-walk: setup java ## Pairs per second of every stage, over the demo
+bench-walk: setup java ## What a row costs in every stage, over the demo, for `wit plan --rates`
 	$(BIN)/python -m benchmarks.walk
 
 bench-queries: setup java ## Wikitext and counts beside their peers: make bench-queries DATA=folder
@@ -124,3 +124,6 @@ docs: setup ## Write docs/settings.md from the settings
 
 clean: ## Remove the environment, runs and builds
 	rm -rf $(VENV) runs build
+
+bench-plan: setup java ## What `wit plan` assumes, beside published figures: make bench-plan [DATA=folder]
+	$(BIN)/python -m benchmarks.plan $(DATA)

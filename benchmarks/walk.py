@@ -1,59 +1,145 @@
-"""Walk: pairs per second of every stage over the demo's world. There is no peer that walks it all.
+"""Walk: what a row costs in every stage over the demo's world. There is no peer that walks it all.
 
-Wall clock: the stages wait for servers and for Spark. The first round also starts the workers, so
-the median of the rounds is told.
+Two worlds are built in one session, a small and a large one, after another has started all workers.
+A stage's rate is that of the rows that the large one has more: what is spent once falls out. Also
+written, for `wit plan --rates`, as build/rates.toml: CPU seconds of the driver, the JVM and its
+Python workers, bytes of the tables, and bytes that Spark shuffled.
 """
 
-import statistics
+import platform
+import sys
 import tempfile
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
-from benchmarks.form import Figure, publish
+import psutil
+
+from benchmarks import form
+from benchmarks.form import publish, spark_seconds, wall_seconds
 from jobs import walk
+from jobs.plan_rates import STAGES, Figure, dump
+from jobs.plan_report import bytes_of, main_table
 from jobs.run import Run
 from jobs.world import make_world, serve
 
-_PAIRS = 2000
-_ROUNDS = 3
+_SIZES = (300, 1000, 4000)
+"""Of the first only the training is measured."""
+_TRAINED = ("train", "evaluate")
+"""Stages of a GPU, which the first world alone goes through."""
 _PORT = 18575
-_UNITS = {
-    "derive": "offered queries/s",
-    "audit": "overlaps/s",
-    "fingerprint": "images/s",
-    "evaluate": "images/s",
-}
+_UNITS = {"derive": "offered queries/s", "audit": "overlaps/s", "fingerprint": "images/s"}
 
 
-def main() -> None:
-    """Build the demo's corpus several times over, in one session, and publish the rates."""
-    rates: dict[str, list[float]] = {}
+class Cost(NamedTuple):
+    """What a stage took, and of what."""
+
+    rows_in: int
+    rows: int
+    cpu_seconds: float
+    seconds: float
+    bytes_out: int
+    shuffled: int
+
+
+def main(sizes: tuple[int, ...] = _SIZES) -> None:
+    """Build the demo's corpus at each size, in one session; publish and write the rates."""
+    costs: dict[str, list[Cost]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        world = make_world(Path(scratch) / "world", _PAIRS, port=_PORT)
-        with serve(world.folder, world.port):
-            for number in range(_ROUNDS):
-                run = Run.open(Path(scratch) / f"run-{number}", world.settings, [])
-                walk.build(run)
+        for number, pairs in enumerate(sizes):
+            world = make_world(Path(scratch) / f"world-{pairs}", pairs, port=_PORT)
+            with serve(world.folder, world.port):
+                run = Run.open(Path(scratch) / f"run-{pairs}", world.settings, [])
                 for stage in walk.STAGES:
-                    rates.setdefault(stage.verb, []).append(_rate(run, stage))
-    publish(
-        "walk",
-        [
-            Figure(
-                f"{verb}, {_PAIRS} links", statistics.median(of_verb), _UNITS.get(verb, "pairs/s")
-            )
-            for verb, of_verb in rates.items()
-        ],
+                    if not number:
+                        stage.make(run)
+                    elif stage.verb not in _TRAINED:
+                        costs.setdefault(stage.verb, []).append(_cost(run, stage))
+                if not number:
+                    trained = float(run.manifest("checkpoints")["notes"]["pairs_per_second"])
+    rates = {verb: _rate(*of_verb) for verb, of_verb in costs.items()}
+    figures = [
+        form.Figure(f"{verb}, {sizes[1]} to {sizes[-1]} links", rate, _unit(verb))
+        for verb, rate in rates.items()
+    ]
+    publish("walk", [*figures, form.Figure(f"train, {sizes[0]} links", trained, "pairs/s")])
+    path = form.RESULTS.parent / "rates.toml"
+    path.write_text(_written(costs, rates, sizes), encoding="utf-8")
+    print(f"rates for `wit plan --rates`: {path}")
+
+
+def _unit(verb: str) -> str:
+    return _UNITS.get(verb, "pairs/s").removesuffix("/s") + "/CPU-s"
+
+
+def _cost(run: Run, stage: walk.Stage) -> Cost:
+    before = shuffled(run)
+    cpu = 0.0
+
+    def work() -> None:
+        nonlocal cpu
+        cpu = spark_seconds(lambda: stage.make(run))
+
+    seconds = wall_seconds(work)
+    table = main_table(stage)
+    manifest = run.manifest(table)
+    written = bytes_of(run.path(table))
+    return Cost(
+        manifest["rows_in"], manifest["rows"], cpu, seconds, written, shuffled(run) - before
     )
 
 
-def _rate(run: Run, stage: walk.Stage) -> float:
-    """Rows that came in, by the seconds until the stage's last table was there."""
-    if stage.verb == "train":
-        return float(run.manifest("checkpoints")["notes"]["pairs_per_second"])
-    manifests = [run.manifest(table) for table in stage.writes]
-    rows = max(manifest["rows_in"] for manifest in manifests)
-    return float(rows / max(*(manifest["seconds"] for manifest in manifests), 1e-9))
+def _rate(small: Cost, large: Cost) -> float:
+    """Rows per CPU second, of those that the large one has more; of all where noise is greater."""
+    rows, seconds = large.rows_in - small.rows_in, large.cpu_seconds - small.cpu_seconds
+    if rows > 0 and seconds > 0:
+        return rows / seconds
+    return large.rows_in / large.cpu_seconds
+
+
+def shuffled(run: Run) -> int:
+    """Bytes that the session has written for shuffles so far."""
+    store = run.spark.sparkContext._jsc.sc().statusStore()  # type: ignore[union-attr]
+    executors = store.executorList(False)
+    return sum(executors.apply(at).totalShuffleWrite() for at in range(executors.size()))
+
+
+def _written(costs: dict[str, list[Cost]], rates: dict[str, float], sizes: tuple[int, ...]) -> str:
+    day = datetime.now(UTC).date()
+    cores = psutil.cpu_count()
+    origin = (
+        f"make bench-walk, demo of {sizes[1]} and {sizes[-1]} links, {day}, "
+        f"{_processor()}, {cores} cores"
+    )
+    tree = {}
+    for verb, (small, large) in costs.items():
+        if verb not in STAGES:
+            continue
+        found = {
+            "rows_per_core_second": rates[verb],
+            "bytes_out_per_row": large.bytes_out / max(large.rows, 1),
+            "shuffle_bytes_per_row": _more(small, large, "shuffled") / large.rows_in,
+        }
+        tree[verb] = {name: Figure(value, origin) for name, value in found.items()}
+    head = "# Measured on this machine; rows of a world of drawings, which are small.\n"
+    return head + dump(tree)
+
+
+def _more(small: Cost, large: Cost, what: str) -> float:
+    """Of the large world, without what both have alike."""
+    rows = large.rows_in - small.rows_in
+    slope = (getattr(large, what) - getattr(small, what)) / rows if rows else 0.0
+    return max(0.0, slope) * large.rows_in
+
+
+def _processor() -> str:
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":
-    main()
+    main(tuple(map(int, sys.argv[1:])) or _SIZES)

@@ -16,6 +16,7 @@ from jobs.audit_command import audit
 from jobs.evaluate_command import evaluate
 from jobs.export_command import export
 from jobs.options import Again, Config, Master, RunDir, Sets, Update, on_master
+from jobs.plan_command import plan
 from jobs.run import Run
 from pipeline.errors import BadInput, WitError
 from pipeline.storage import place
@@ -169,6 +170,7 @@ def report(run: RunDir) -> None:
 
 
 app.command()(export)
+app.command()(plan)
 
 
 @app.command("evalsets")

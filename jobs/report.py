@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from jobs import coverage_summary, pictures, scores_page
+from jobs import coverage_summary, pictures, plan_report, scores_page
 from jobs.ledger import TRIED_AGAIN
 from jobs.query_summary import summary
 from jobs.run import MANIFEST, Run
@@ -53,6 +53,7 @@ def write_report(run: Run) -> Place:
         confidence=run.settings.audit.confidence,
         funnel=_funnel(there),
         tables=_tables(there),
+        plan=plan_report.summary(run),
         queries=summary(run) if "queries" in there else None,
         coverage=coverage_summary.summary(run) if "counts" in there else None,
         download=_download(there),

@@ -1,0 +1,50 @@
+"""jobs.plan_report: the plan beside a finished run."""
+
+from pathlib import Path
+
+import pytest
+
+from jobs import plan_report, walk
+from jobs.report import render
+from jobs.run import Run
+from pipeline.settings import Settings
+
+
+def test_a_finished_run_stands_beside_its_plan(built: Run) -> None:
+    told = plan_report.summary(built)
+    assert told is not None
+    verbs = [line["verb"] for line in told["lines"]]
+    planned_ones = [s.verb for s in walk.STAGES if s.verb not in ("train", "evaluate")]
+    assert verbs == planned_ones
+    lines = {line["verb"]: line for line in told["lines"]}
+    assert told["candidates"] == built.rows("candidates")
+    # What the plan begins with is what there was.
+    assert lines["ingest"]["planned_rows"] == lines["ingest"]["rows"]
+    for stage in walk.STAGES:
+        if stage.verb not in lines:
+            continue
+        manifest = built.manifest(plan_report.main_table(stage))
+        assert lines[stage.verb]["rows"] == manifest["rows"]
+        assert lines[stage.verb]["seconds"] == manifest["seconds"]
+    tars = built.manifest("shards")["notes"]["bytes"]
+    assert tars < lines["shard"]["bytes"] < 1.2 * tars
+    # The evaluation images are the run's own, and not those of CLIP's sets.
+    assert lines["fingerprint"]["planned_seconds"] < 60
+    # Drawings of some 20 kB are images of 256 pixels, which the rates are of.
+    assert lines["download"]["planned_bytes"] == pytest.approx(lines["download"]["bytes"], rel=0.5)
+    page = (built.root / "report.html").read_text()
+    assert "Plan and run" in page
+    assert f"{lines['shard']['planned_rows']:,}" in page
+
+
+def test_a_run_without_candidates_has_no_plan(tmp_path: Path) -> None:
+    assert plan_report.summary(Run(tmp_path, Settings())) is None
+
+
+def test_the_cores_of_a_cluster_are_not_guessed() -> None:
+    cores = plan_report._cores
+    assert (cores("local"), cores("local[3]"), cores("local[4,2]")) == (1, 3, 4)
+    assert (cores("local[*]") or 0) >= 1
+    assert cores("spark://host:7077") is None
+    plan = {"lines": [], "cores": None, "candidates": 1}
+    assert "core-seconds planned" in render("plan.html.j2", plan=plan)
