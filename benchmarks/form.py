@@ -124,6 +124,11 @@ def publish(name: str, figures: list[Figure]) -> None:
             {None: "", True: "yes", False: "NO"}[figure.met],
         )
     Console(highlight=False, width=140).print(table)
+    keep(name, figures)
+
+
+def keep(name: str, figures: list[Figure]) -> None:
+    """Write the JSON."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     told = [{**asdict(f), "ratio": f.ratio, "met": f.met} for f in figures]
     (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")
