@@ -124,7 +124,9 @@ def _measured(
 
 
 def _peak(looks: Sequence[Look], began: float, ended: float) -> int:
-    return max((look.memory for look in looks if began <= look.when <= ended), default=0)
+    """Of the last look before, too: a short stage may end between two of them."""
+    last = max((look.when for look in looks if look.when < began), default=began)
+    return max((look.memory for look in looks if last <= look.when <= ended), default=0)
 
 
 def _written(looks: Sequence[Look], began: float, ended: float) -> int:

@@ -165,7 +165,7 @@ def _micro(microseconds: float) -> str:
 
 
 def draw(points: Sequence[Point]) -> None:
-    """CPU of a row over the rows, each stage beside its fewest."""
+    """CPU of a row beside that among the fewest, and memory, over the rows."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -174,12 +174,16 @@ def draw(points: Sequence[Point]) -> None:
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
     for curve in curves(points):
         rows = [point.rows for point in curve.points]
-        left.plot(rows, curve.each("cpu"), marker="o", label=curve.stage)
+        cpu = curve.each("cpu")
+        label = f"{curve.stage}, {_micro(cpu[-1])} at the end"
+        left.plot(rows, [cost / cpu[0] for cost in cpu], marker="o", label=label)
         right.plot(rows, [point.peak / 1e9 for point in curve.points], marker="o")
-    left.set(xscale="log", yscale="log", xlabel="rows that come in", ylabel="CPU µs a row")
-    right.set(xscale="log", ylim=(0, None), xlabel="rows that come in", ylabel="peak memory, GB")
+    left.axhline(_FLAT, color="grey", linestyle="--", linewidth=1)
+    left.set(ylabel="CPU of a row, beside the fewest rows")
+    right.set(ylabel="peak memory, GB")
     left.legend(frameon=False)
     for axes in (left, right):
+        axes.set(xscale="log", ylim=(0, None), xlabel="rows that come in")
         axes.grid(alpha=0.3)
     form.RESULTS.mkdir(parents=True, exist_ok=True)
     for kind in ("svg", "png"):
