@@ -28,6 +28,7 @@ def main(folder: Path, verbs: list[str]) -> None:
     with (folder / TOLD).open("w") as told:
         for stage in _stages(folder, verbs):
             told.write(json.dumps(stage) + "\n")
+            told.flush()
 
 
 def _stages(folder: Path, verbs: list[str]) -> Iterator[dict[str, Any]]:
