@@ -130,13 +130,15 @@ def _peak(looks: Sequence[Look], began: float, ended: float) -> int:
 
 
 def _written(looks: Sequence[Look], began: float, ended: float) -> int:
-    """Between the last look before and the last one within, of processes that ended too."""
-    total = 0
-    for before, after in pairwise(looks):
-        if began <= after.when <= ended:
-            grown = (now - before.written.get(pid, 0) for pid, now in after.written.items())
-            total += sum(grown)
-    return total
+    """From the last look before to the first one after, by processes that ended too."""
+    first = max((look.when for look in looks if look.when < began), default=began)
+    last = min((look.when for look in looks if look.when > ended), default=ended)
+    within = [look for look in looks if first <= look.when <= last]
+    return sum(
+        now - before.written.get(pid, 0)
+        for before, after in pairwise(within)
+        for pid, now in after.written.items()
+    )
 
 
 def _asked(words: Sequence[str]) -> argparse.Namespace:

@@ -17,6 +17,8 @@ from jobs import verify, walk
 from jobs.run import Run
 
 TOLD, WARM = "told.jsonl", "warm"
+_BETWEEN = 2.0
+"""Seconds: more than between two looks."""
 _TABLE = {"dedup": "deduped", "verify": "shards"}
 """What a stage is told by, where it is not the first table that it writes."""
 
@@ -36,7 +38,11 @@ def _stages(folder: Path, verbs: list[str]) -> Iterator[dict[str, Any]]:
     for verb in verbs:
         if verb == "balance":
             candidates.arrive(run)
-        yield _stage(run, verb)
+        # What is written until the next look at the processes is this stage's.
+        time.sleep(_BETWEEN)
+        stage = _stage(run, verb)
+        time.sleep(_BETWEEN)
+        yield stage
 
 
 def _stage(run: Run, verb: str) -> dict[str, Any]:
