@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos test-chaos-download test-chaos-cluster test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe bench-plan docs clean
+.PHONY: help setup java check test test-chaos test-chaos-download test-chaos-cluster test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe bench-plan bench-scale docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -80,6 +80,9 @@ bench-candidates: ## Ten million candidates, memory and CPU: make bench-candidat
 bench-match bench-balance bench-candidates: setup java
 	@test -n "$(DATA)" || { echo "make $@ needs a folder of real captions: make $@ DATA=path" >&2; exit 2; }
 	$(BIN)/python -m benchmarks.$(@:bench-%=%) $(DATA)
+
+bench-scale: setup java ## A row among many and few: make bench-scale [DATA=folder] [ARGS="--share 0.1 --only dedup"]
+	$(BIN)/python -m benchmarks.scale $(if $(DATA),--data $(DATA)) $(ARGS)
 
 bench-download: setup java ## Downloads, beside img2dataset: make bench-download DATA=folder
 	@test -n "$(DATA)" || { echo "make bench-download needs a folder of real photos: make bench-download DATA=path" >&2; exit 2; }

@@ -48,10 +48,10 @@ def main(data: Path) -> None:
         costs = {}
         for verb in ("derive", "ingest", "match", "draw"):
             command = ["jobs", verb, "--config", str(config), "--run", str(root)]
-            costs[verb] = _cost([sys.executable, "-m", *command])
+            costs[verb] = cost([sys.executable, "-m", *command])
         run = Run.open(root, None, [])
-        _arrive(run)
-        costs["balance"] = _cost([sys.executable, "-m", "benchmarks.candidates", str(root)])
+        arrive(run)
+        costs["balance"] = cost([sys.executable, "-m", "benchmarks.candidates", str(root)])
         rows = {
             verb: run.rows(table)
             for verb, table in (("ingest", "candidates"), ("match", "matched"), ("draw", "drawn"))
@@ -60,7 +60,7 @@ def main(data: Path) -> None:
     publish("candidates", [*_figures(costs, rows), Figure("balance: pairs kept", kept, "pairs")])
 
 
-def _figures(costs: dict[str, "_Cost"], rows: dict[str, int]) -> list[Figure]:
+def _figures(costs: dict[str, "Cost"], rows: dict[str, int]) -> list[Figure]:
     """All but derive's, whose cost is that of its dumps; a stage reads what the last one wrote."""
     came_in = dict(zip(costs, [0, _MILLIONS * _MILLION, *rows.values()], strict=True))
     figures = []
@@ -114,7 +114,7 @@ max_pairs_per_query = 20_000
 """
 
 
-def _arrive(run: Run) -> None:
+def arrive(run: Run) -> None:
     """The tables of a download in which every link was alive and no image repeats."""
     files = run.files("drawn")
     for verb, table in (("download", "images"), ("dedup", "deduped")):
@@ -128,6 +128,9 @@ def _arrive(run: Run) -> None:
                 columns = [_column(drawn, field) for field in schema]
                 pq.write_table(pa.table(columns, schema=schema), folder / file.name)
             run.finish(table, Ledger(rows, rows))
+    with run.stage("download", {}, {}):
+        reached = run.read_arrow("draws")
+        run.write_arrow("reached", reached, Ledger(len(reached), len(reached)))
 
 
 def _column(drawn: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
@@ -143,28 +146,41 @@ def _column(drawn: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
     return pa.nulls(drawn.num_rows, field.type)
 
 
-class _Cost(NamedTuple):
+class Cost(NamedTuple):
     peak: int
     """Bytes of all processes together."""
     seconds: float
     """Of their CPUs."""
 
 
-def _cost(command: list[str]) -> _Cost:
-    """What a command and all that it starts take."""
+class Look(NamedTuple):
+    """What was seen of a command and all that it started at one time."""
+
+    when: float
+    memory: int
+    """Bytes of all processes together."""
+    written: dict[int, int]
+    """Bytes that each process has had written to disks since it began."""
+
+
+def cost(command: list[str], looks: list[Look] | None = None) -> Cost:
+    """What a command and all that it starts take; `looks` gets every look at them."""
     process = subprocess.Popen(command)
     peak, seconds = 0, dict[int, float]()
     while process.poll() is None:
-        together = 0
+        when, together, written = time.monotonic(), 0, dict[int, int]()
         for one in _tree(process.pid):
             with contextlib.suppress(psutil.Error):
                 together += one.memory_full_info().pss
                 seconds[one.pid] = sum(one.cpu_times()[:2])
+                written[one.pid] = one.io_counters().write_bytes
         peak = max(peak, together)
+        if looks is not None:
+            looks.append(Look(when, together, written))
         time.sleep(_SECONDS)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return _Cost(peak, sum(seconds.values()))
+    return Cost(peak, sum(seconds.values()))
 
 
 def _tree(pid: int) -> list[psutil.Process]:

@@ -1,5 +1,6 @@
 """The form of a benchmark: figures side by side, as a table and as build/benchmarks/NAME.json."""
 
+import contextlib
 import json
 import resource
 import statistics
@@ -68,8 +69,12 @@ def spark_seconds(work: Callable[[], object]) -> float:
 
     def spent() -> float:
         own = psutil.Process()
-        processes = [own, *own.children(recursive=True)]
-        return sum(sum(process.cpu_times()[:4]) for process in processes)
+        seconds = 0.0
+        for process in (own, *own.children(recursive=True)):
+            # One that ends meanwhile counts among its parent's children.
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seconds += sum(process.cpu_times()[:4])
+        return seconds
 
     before = spent()
     work()
@@ -124,6 +129,11 @@ def publish(name: str, figures: list[Figure]) -> None:
             {None: "", True: "yes", False: "NO"}[figure.met],
         )
     Console(highlight=False, width=140).print(table)
+    keep(name, figures)
+
+
+def keep(name: str, figures: list[Figure]) -> None:
+    """Write the JSON."""
     RESULTS.mkdir(parents=True, exist_ok=True)
     told = [{**asdict(f), "ratio": f.ratio, "met": f.met} for f in figures]
     (RESULTS / f"{name}.json").write_text(json.dumps(told, indent=1) + "\n")

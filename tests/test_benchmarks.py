@@ -1,4 +1,4 @@
-"""benchmarks.form, and the web and the meter of benchmarks.download"""
+"""benchmarks.form, and what benchmarks make and measure with"""
 
 import gzip
 import importlib
@@ -8,13 +8,15 @@ import sys
 import zlib
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from benchmarks import download, form, gpu, web
+from benchmarks import download, form, gpu, scale_captions, scale_hashes, scale_told, web
 from benchmarks.gpu_contenders import fit
 from benchmarks.training import drawn, lengths
+from pipeline.hamming import HammingIndex
 
 
 def test_a_result_holds_every_figure_beside_its_peer(
@@ -140,3 +142,48 @@ def test_what_does_not_fit_into_memory_is_tried_in_a_way_that_takes_less() -> No
     assert fitted is not None
     assert fitted.way == {"pairs": 2}
     assert fit(ways[:2], Greedy, cpu, warm_up=1) is None
+
+
+def test_captions_put_together_have_the_lengths_and_the_copies_of_real_ones() -> None:
+    rng = np.random.default_rng(0)
+    texts = [
+        " ".join(f"w{w}" for w in rng.integers(0, 99, 2 + number % 9)) for number in range(900)
+    ]
+    pool = scale_captions.pool([*texts, *["one picture of the museum"] * 100])
+    pairs = scale_captions.keys(0, 60_000)
+    distinct = np.unique(pairs)
+    assert 0.83 < len(distinct) / len(pairs) < 0.87
+    made = scale_captions.captions(pool, distinct).to_pylist()
+    told = [sum(len(text.split()) == words for text in made) / len(made) for words in (2, 6, 10)]
+    assert told == pytest.approx([0.1] * 3, abs=0.01)
+    assert made.count("one picture of the museum") / len(made) == pytest.approx(0.1, abs=0.01)
+    # Rows follow from their numbers, however they are cut.
+    parts = [scale_captions.keys(first, 20_000) for first in (0, 20_000, 40_000)]
+    assert np.array_equal(np.concatenate(parts), pairs)
+
+
+def test_made_hashes_hold_copies_that_the_cascade_finds() -> None:
+    hashes, evals = scale_hashes.corpus(0, 20_000, 20_000), scale_hashes.known()
+    row, known, _ = HammingIndex(evals.phash, 8).search(hashes.phash)
+    # One row in 500 is a copy.
+    assert 20 < len(row) < 60
+    apart = np.bitwise_count(hashes.pdq[row] ^ evals.pdq[known]).sum(axis=1)
+    # By chance one or two are near by pHash alone.
+    assert (apart > 31).sum() <= 3
+    _, times = np.unique(hashes.pixels, return_counts=True)
+    assert 0.05 < (times[times > 1].sum() / len(hashes.pixels)) < 0.15
+
+
+def test_a_curve_tells_a_constant_from_what_grows() -> None:
+    def point(rows: int, seconds: float) -> scale_told.Point:
+        return scale_told.Point("match", rows, 0, rows, rows, seconds, seconds, 10**9, rows)
+
+    sizes = (10**5, 3 * 10**5, 10**6)
+    started = [point(rows, 5 + rows / 1e5) for rows in sizes]
+    (curve,) = scale_told.curves(started)
+    assert curve.flat("cpu") == "a further row"
+    assert curve.further("cpu") == pytest.approx([10, 10])
+    (squares,) = scale_told.curves([point(rows, rows**2 / 1e10) for rows in sizes])
+    assert squares.flat("cpu") == "neither"
+    told = {figure.figure: figure for figure in scale_told.figures(started, 0.1)}
+    assert told["match: CPU of a row, most rows to fewest, 0.1 of the sizes"].met
