@@ -94,7 +94,9 @@ def test_every_stage_has_its_verb_and_the_flags_are_few() -> None:
         options = [p for p in commands[stage.verb].params if p.param_type_name == "option"]
         flags = {flag for option in options for flag in option.opts}
         of_its_own = _FLAGS_OF_THEIR_OWN.get(stage.verb, set())
-        assert flags == {"--run", "--config", "--set", "--update", "--again"} | of_its_own
+        assert (
+            flags == {"--run", "--config", "--set", "--update", "--again", "--master"} | of_its_own
+        )
 
 
 def test_a_second_process_on_a_run_is_refused(tmp_path: Path) -> None:
