@@ -35,7 +35,8 @@ def summary(run: Run) -> dict[str, Any]:
     is_crowded = matched > cap
     total = max(int(matched.sum()), 1)
     crowded = np.argsort(-matched, kind="stable")[:_CROWDED]
-    told = run.manifest("candidates")["notes"].get("sources", {})
+    candidates = run.find_manifest("candidates")  # they may be about to be made once more
+    told = {} if candidates is None else candidates["notes"].get("sources", {})
     inputs = sorted((_input(*source) for source in told.items()), key=lambda line: -line["links"])
     return {
         "cap": cap,

@@ -1,5 +1,6 @@
 """A server of the S3 protocol on loopback (moto's), which can be told to refuse and to be slow."""
 
+import logging
 import os
 import socket
 import threading
@@ -9,7 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+import pytest
+from s3fs import S3FileSystem
 from werkzeug.serving import make_server
+
+from pipeline import store_calls
 
 BUCKET = "corpus"
 _XML = "<?xml version='1.0'?><Error><Code>{0}</Code><Message>{0}</Message></Error>"
@@ -105,7 +110,9 @@ def s3_server() -> Iterator[S3Server]:
     told = S3Server()
 
     def faulty(environ: dict[str, Any], start: Callable[..., Any]) -> Iterable[bytes]:
-        method = environ["REQUEST_METHOD"]
+        # A copy, with which a rename would begin, is a PUT for all that its address tells.
+        is_copy = "HTTP_X_AMZ_COPY_SOURCE" in environ
+        method = "COPY" if is_copy else environ["REQUEST_METHOD"]
         path = environ["PATH_INFO"] + "?" + environ.get("QUERY_STRING", "")
         fault = told.fault_for(method, path)
         if told.seconds:
@@ -151,3 +158,16 @@ def _halved(
         head.append(("Content-Length", str(len(half))))
     start(status, head)
     return [half]
+
+
+@contextmanager
+def served() -> Iterator[S3Server]:
+    """A server that this process, and those that it starts, take for S3; nobody waits long."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
+        # A client goes on with the address that it was made with.
+        S3FileSystem.clear_instance_cache()
+        for name, value in server.environment.items():
+            patch.setenv(name, value)
+        patch.setattr(store_calls, "FIRST_WAIT_SECONDS", 0.01)
+        yield server
