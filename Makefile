@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe docs clean
+.PHONY: help setup java check test test-chaos test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe docs dist test-dist clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -115,5 +115,11 @@ bench-probe: setup ## The linear probe, beside scikit-learn
 docs: setup ## Write docs/settings.md from the settings
 	$(BIN)/python -m jobs.reference
 
+dist: setup ## What a cluster is sent: the wheel, a packed environment, the script for spark-submit
+	$(BIN)/python -m jobs.dist
+
+test-dist: dist java ## Submit the demo's first stages from what `make dist` made
+	$(BIN)/python -m pytest -m dist tests/cluster/test_dist.py
+
 clean: ## Remove the environment, runs and builds
-	rm -rf $(VENV) runs build
+	rm -rf $(VENV) runs build dist
