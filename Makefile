@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos test-chaos-download test-chaos-cluster test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe bench-plan bench-scale docs clean
+.PHONY: help setup java check test test-chaos test-chaos-download test-chaos-cluster test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe bench-plan bench-scale dist test-dist docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -125,8 +125,14 @@ bench-probe: setup ## The linear probe, beside scikit-learn
 docs: setup ## Write docs/settings.md from the settings
 	$(BIN)/python -m jobs.reference
 
+dist: setup ## What a cluster is sent: the wheel, a packed environment, the script for spark-submit
+	$(BIN)/python -m jobs.dist
+
+test-dist: dist java ## Submit the demo's first stages from what `make dist` made
+	$(BIN)/python -m pytest -m dist tests/cluster/test_dist.py
+
 clean: ## Remove the environment, runs and builds
-	rm -rf $(VENV) runs build
+	rm -rf $(VENV) runs build dist
 
 bench-plan: setup java ## What `wit plan` assumes, beside published figures: make bench-plan [DATA=folder]
 	$(BIN)/python -m benchmarks.plan $(DATA)

@@ -15,6 +15,7 @@ from uuid import uuid4
 
 from py4j.protocol import Py4JError
 from pyspark import cloudpickle
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from jobs import roll_call
@@ -178,8 +179,8 @@ def _asked(spark: SparkSession, folder: str | None, note: str) -> Sequence[_Answ
             # The first round waits for executors: too long to tell one clock by another.
             if nth and len(found) >= _executors(spark):
                 break
-    except Py4JError as error:
-        raise Unfit(_why(str(error))) from None
+    except (Py4JError, PySparkException) as error:
+        raise Unfit(_why(str(error), _failing(spark))) from None
     finally:
         cloudpickle.unregister_pickle_by_value(roll_call)  # type: ignore[no-untyped-call]
     return [found[key] for key in sorted(found)]
@@ -194,13 +195,26 @@ def _executors(spark: SparkSession) -> int:
 _LOST = re.compile(r"Lost task [\d.]+ in stage [\d.]+ \(TID \d+\) \((\S+) executor \S+?\)")
 _NO_PROGRAM = re.compile(r'Cannot run program "([^"]+)"[^:]*: (?:[^:\n]*, )?([^\n]+)')
 _OTHER_PYTHON = re.compile(r"different version: (\d+\.\d+)")
+_DYING = re.compile(
+    r"^Error from python worker:\n(?:[ \t].*\n)*?[ \t]+(\S*(?:Error|Exception): .*)$", re.M
+)
 _NO_MODULE = re.compile(r"No module named '?([\w.]+)")
 
 
-def _why(told: str) -> str:
+def _failing(spark: SparkSession) -> str:
+    """The machines on which tasks failed, as Spark counts them."""
+    context: Any = spark.sparkContext
+    time.sleep(_PAUSE_SECONDS)  # it counts a moment later
+    told = context._jsc.sc().statusStore().executorList(False)
+    each = [told.apply(nth) for nth in range(told.size())]
+    hosts = {one.hostPort().rpartition(":")[0] for one in each if one.failedTasks()}
+    return ", ".join(sorted(hosts)) or "(unknown)"
+
+
+def _why(told: str, failing: str) -> str:
     """The line for a muster that failed in Spark, or in a Python before our code is reached."""
     lost = _LOST.search(told)
-    where = f"worker {lost[1]}" if lost else "a worker"
+    where = f"worker {lost[1] if lost else failing}"
     ours = ".".join(str(number) for number in sys.version_info[:2])
     if no_program := _NO_PROGRAM.search(told):
         return (
@@ -214,5 +228,10 @@ def _why(told: str) -> str:
         )
     if no_module := _NO_MODULE.search(told):
         return f"{where}: its Python has no {no_module[1]}: {_HOW}"
+    if dying := _DYING.search(told):  # an interpreter that Spark's own Python part does not fit
+        return (
+            f"{where}: its Python ends before it takes a task ({dying[1].strip()[:200]}): set "
+            f"spark.pyspark.python to a Python {ours} there; {_HOW}"
+        )
     first = next((line.strip() for line in told.splitlines() if "Exception" in line), told[:200])
     return f"{where}: the first tasks fail ({first[:300]}): see the executors' stderr"

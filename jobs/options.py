@@ -1,6 +1,5 @@
 """Options: those that several commands share."""
 
-import os
 import re
 from pathlib import Path
 from typing import Annotated, Literal
@@ -59,7 +58,9 @@ def on_master(run: Run, master: str | None) -> Run:
             f"--master {master[:80]} is none that Spark knows: local[4], spark://HOST:7077, yarn "
             "or k8s://https://HOST:443"
         )
-    if "PYSPARK_GATEWAY_PORT" in os.environ:
+    from jobs.spark import is_submitted
+
+    if is_submitted():
         raise BadInput("--master is spark-submit's here: give it before the script, not behind")
     spark = run.settings.spark.model_copy(update={"master": master})
     return Run(run.root, run.settings.model_copy(update={"spark": spark}))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from py4j.protocol import Py4JError
 from pyspark import SparkConf, SparkContext
+from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
 
 from jobs import spark_ui
@@ -80,7 +81,7 @@ def session(
         raise BadInput(
             f"spark.conf: {min(mine)} decides what is made, and is not free: take it out"
         )
-    sizes = {**_sizes(settings, scratch), **settings.conf}
+    sizes = {**sizes_of(settings, scratch), **settings.conf}
     on_interrupt = signal.getsignal(signal.SIGINT)
     with _stderr_to(scratch / "spark.log"):
         SparkContext._ensure_initialized(conf=SparkConf(False).setAll([*sizes.items()]))
@@ -95,7 +96,7 @@ def session(
             builder = builder.config(key, value)
         try:
             spark = builder.getOrCreate()
-        except Py4JError as error:
+        except (Py4JError, PySparkException) as error:
             raise _does_not_start(settings.master, error, scratch) from None
         spark.sparkContext.setLogLevel("ERROR")
     # Spark answers an interrupt with tracebacks of its own.
@@ -120,7 +121,7 @@ def is_local(master: str) -> bool:
     return re.fullmatch(r"local(\[.*\])?", master) is not None
 
 
-def _sizes(settings: SparkSettings, scratch: Path) -> dict[str, str]:
+def sizes_of(settings: SparkSettings, scratch: Path) -> dict[str, str]:
     """Where the session runs and how large it is."""
     sizes = {
         "spark.master": settings.master,

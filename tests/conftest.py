@@ -42,3 +42,13 @@ def built(world: World, spark: SparkSession, tmp_path_factory: pytest.TempPathFa
     run = Run.open(root, world.settings, [*SMALL, "spark.partitions=3"])
     walk.build(run)
     return run
+
+
+@pytest.fixture(scope="session")
+def other(built: Run, world: World, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A run with other partitions, up to its shards, after `built` has healed what heals."""
+    root = tmp_path_factory.mktemp("runs") / "other"
+    run = Run.open(root, world.settings, [*SMALL, "spark.partitions=7"])
+    for stage in walk.STAGES[:9]:
+        stage.make(run)
+    return run

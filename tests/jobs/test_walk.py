@@ -207,20 +207,6 @@ def test_a_stage_is_refused_while_what_it_reads_is_out_of_date(built: Run) -> No
         walk.one(changed, "balance")
 
 
-def _until_shards(run: Run) -> None:
-    for stage in walk.STAGES[:9]:
-        stage.make(run)
-
-
-@pytest.fixture(scope="module")
-def other(built: Run, world: World, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run with other partitions, up to its shards, after `built` has healed what heals."""
-    root = tmp_path_factory.mktemp("runs") / "other"
-    run = Run.open(root, world.settings, [*SMALL, "spark.partitions=7"])
-    _until_shards(run)
-    return run
-
-
 @pytest.fixture(scope="module")
 def killed(other: Run, world: World, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A run that was killed in its first round of downloads, and once more in its second."""
