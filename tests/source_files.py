@@ -20,7 +20,10 @@ from tests.pipeline import eval_files
 from tests.queries.wiki import HEAD, page, write_wordnet
 
 _ROWS = [
-    (f"http://{'ab'[n % 9 == 0]}.example/{n}.jpg", f"a caption, number {n} \u00e9")
+    (
+        f"http://{'ab'[n % 9 == 0]}.example/{n}.jpg",
+        f"a photograph of a small red house, caf\u00e9 number {n}",
+    )
     for n in range(700)
 ]
 _RANDOM = random.Random(9)
@@ -141,7 +144,7 @@ def _columns(part: Part) -> Any:
     return ([pa.array(c, pa.string()).to_numpy(False) for c in b] for b in batches_in(part))
 
 
-_CSV = "url,caption\n" + "".join(f'{u},"{c}"\n' for u, c in _ROWS[:300])
+_CSV = "url,caption\n" + "".join(f'{u},"{c}"\n' for u, c in _ROWS[:200])
 _TSV = "url\tcaption\n" + "".join(f"{u}\t{c}\n" for u, c in _ROWS)
 _JSON = "".join(json.dumps({"url": u, "caption": c}) + "\n" for u, c in _ROWS)
 
