@@ -131,8 +131,8 @@ dist: setup ## What a cluster is sent: the wheel, a packed environment, the scri
 test-dist: dist java ## Submit the demo's first stages from what `make dist` made
 	$(BIN)/python -m pytest -m dist tests/cluster/test_dist.py
 
-clean: ## Remove the environment, runs and builds
-	rm -rf $(VENV) runs build dist
-
 bench-plan: setup java ## What `wit plan` assumes, beside published figures: make bench-plan [DATA=folder]
 	$(BIN)/python -m benchmarks.plan $(DATA)
+
+clean: ## Remove the environment, runs and builds
+	rm -rf $(VENV) runs build dist
