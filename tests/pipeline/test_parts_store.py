@@ -55,9 +55,9 @@ _COLUMNS = st.none() | st.lists(st.sampled_from(_SCHEMA.names), min_size=1, uniq
 
 
 @settings(
-    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
-@given(tables=_TABLES, rows=st.integers(1, 300), columns=_COLUMNS, tail=st.integers(1, 1 << 16))
+@given(tables=_TABLES, rows=st.integers(30, 300), columns=_COLUMNS, tail=st.integers(1, 1 << 16))
 def test_a_table_is_cut_read_and_written_in_a_store_as_on_a_disk(
     server: S3Server,
     tmp_path_factory: pytest.TempPathFactory,
