@@ -108,7 +108,9 @@ def _changed(raw_tar: Place, what: str) -> BadInput:
 def _digest(rows: pa.Table) -> str:
     """Of all columns. A parquet of the same rows is the same bytes, however the rows came."""
     sink = pa.BufferOutputStream()
-    plain = rows.select(sorted(rows.column_names)).replace_schema_metadata(None)
+    # Spark takes no column of files for one without nulls, and those of a store for what they are.
+    fields = [pa.field(name, rows.schema.field(name).type) for name in sorted(rows.column_names)]
+    plain = rows.select([field.name for field in fields]).cast(pa.schema(fields))
     pq.write_table(plain, sink, compression="none", use_dictionary=False, store_schema=False)
     return f"{_VERSION}-{hashlib.sha256(sink.getvalue()).hexdigest()}"
 

@@ -81,6 +81,16 @@ def test_rows_in_other_batches_are_the_same_files(raw: Path, tmp_path: Path) -> 
     assert made[0] == made[1] == made[2]
 
 
+def test_what_may_be_null_changes_no_byte(raw: Path, tmp_path: Path) -> None:
+    rows = compaction_rows.make(raw, 3)
+    nullable = pa.schema([pa.field(field.name, field.type) for field in rows.schema])
+    assert not nullable.equals(rows.schema)
+    for name, given in (("as told", rows), ("nullable", rows.cast(nullable))):
+        (tmp_path / name).mkdir()
+        compact(given, 0, raw, tmp_path / name)
+    assert _files(tmp_path / "as told") == _files(tmp_path / "nullable")
+
+
 def test_other_captions_are_in_the_json_where_they_are_kept_and_nowhere_else(
     raw: Path, tmp_path: Path
 ) -> None:
