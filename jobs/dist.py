@@ -43,7 +43,20 @@ def main(root: Path, build: Path) -> None:
     into = [*pip, "--python", str(venv / "bin" / "python"), "install", "--no-deps"]
     _run([*into, "-r", str(wanted), str(wheel)])
     packed = out / "environment.tar.gz"
-    _run([sys.executable, "-m", "venv_pack", "--force", "-p", str(venv), "-o", str(packed)])
+    _run(
+        [
+            sys.executable,
+            "-m",
+            "venv_pack",
+            "--quiet",
+            "--force",
+            "-p",
+            str(venv),
+            "-o",
+            str(packed),
+        ]
+    )
+    packed.chmod(0o644)  # for whoever submits
     (out / "wit.py").write_text(_SCRIPT, encoding="utf-8")
     console = Console(highlight=False, soft_wrap=True)
     for file in (wheel, packed, out / "wit.py"):

@@ -84,18 +84,8 @@ def session(
     sizes = {**sizes_of(settings, scratch), **settings.conf}
     on_interrupt = signal.getsignal(signal.SIGINT)
     with _stderr_to(scratch / "spark.log"):
-        SparkContext._ensure_initialized(conf=SparkConf(False).setAll([*sizes.items()]))
-        told = dict(SparkConf().getAll())  # by spark-submit, and by spark-defaults.conf
-        if is_submitted():
-            sizes = {key: value for key, value in sizes.items() if key not in told}
-        python = {**told, **sizes}.get("spark.pyspark.python")
-        # Spark's workers take `python3` from PATH unless told: it may lack our packages.
-        os.environ["PYSPARK_PYTHON"] = python or os.environ.get("PYSPARK_PYTHON", sys.executable)
-        builder = SparkSession.builder.appName("webimagetext")
-        for key, value in {**sizes, **_MEANING, **(more or {})}.items():
-            builder = builder.config(key, value)
         try:
-            spark = builder.getOrCreate()
+            spark = _begun(sizes, more or {})
         except (Py4JError, PySparkException) as error:
             raise _does_not_start(settings.master, error, scratch) from None
         spark.sparkContext.setLogLevel("ERROR")
@@ -105,6 +95,21 @@ def session(
     if not is_local(str(spark.sparkContext.master)):
         ship(spark, scratch)
     return spark
+
+
+def _begun(sizes: Mapping[str, str], more: Mapping[str, str]) -> SparkSession:
+    """Start the JVM where none is, then the session; `sizes` yield to what spark-submit says."""
+    SparkContext._ensure_initialized(conf=SparkConf(False).setAll([*sizes.items()]))
+    told = dict(SparkConf().getAll())  # by spark-submit, and by spark-defaults.conf
+    if is_submitted():
+        sizes = {key: value for key, value in sizes.items() if key not in told}
+    python = {**told, **sizes}.get("spark.pyspark.python")
+    # Spark's workers take `python3` from PATH unless told: it may lack our packages.
+    os.environ["PYSPARK_PYTHON"] = python or os.environ.get("PYSPARK_PYTHON", sys.executable)
+    builder = SparkSession.builder.appName("webimagetext")
+    for key, value in {**sizes, **_MEANING, **more}.items():
+        builder = builder.config(key, value)
+    return builder.getOrCreate()
 
 
 def is_submitted() -> bool:

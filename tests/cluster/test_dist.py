@@ -23,7 +23,7 @@ def test_the_environment_has_what_stages_import_and_no_torch() -> None:
     names = [line.partition("==")[0].lower() for line in needed(_ROOT)]
     assert {"img2dataset", "lxml", "numba", "pyarrow", "pydantic"} <= set(names)
     assert not {"torch", "pyspark", "pytest", "mypy", "dataclasses"} & set(names)
-    assert names == sorted(set(names))
+    assert len(set(names)) == len(names) > 40
 
 
 @pytest.mark.dist
@@ -53,7 +53,6 @@ def test_the_first_stages_run_from_elsewhere_by_spark_submit(tmp_path: Path) -> 
             words += ["--config", str(world.settings)] if verb == "derive" else []
             told = _told([*submit, *words], tmp_path)
             assert "2 executors fit" in told, told
-        assert "Python" not in cluster.executors_logs()
     run = Run.open(tmp_path / "run", None, [])
     assert run.rows("matched") > 100
     manifest = json.loads((run.path("matched") / "_manifest.json").read_text())
