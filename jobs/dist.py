@@ -71,7 +71,8 @@ def needed(root: Path) -> list[str]:
         name, equals, _ = line.partition("==")
         if equals and not line.startswith("#"):
             lock[_plain(name)] = line.strip()
-    todo = [*project["dependencies"], *project["optional-dependencies"]["download"]]
+    extras = project["optional-dependencies"]
+    todo = [*project["dependencies"], *extras["download"], *extras["s3"]]
     wanted = [Requirement(text) for text in todo]
     found: set[str] = set()
     while wanted:
@@ -81,11 +82,11 @@ def needed(root: Path) -> list[str]:
         if name in found or name in _LEFT_OUT or name not in lock:
             continue
         found.add(name)
-        extras = one.extras or {""}
+        chosen = one.extras or {""}
         for text in metadata.requires(name) or []:
             further = Requirement(text)
             mark = further.marker
-            if mark is None or any(mark.evaluate({"extra": extra}) for extra in extras):
+            if mark is None or any(mark.evaluate({"extra": extra}) for extra in chosen):
                 wanted.append(further)
     return [lock[name] for name in sorted(found)]
 
