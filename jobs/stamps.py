@@ -3,16 +3,13 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from pipeline import storage
+from pipeline import inputs, storage
 
 MISSING = "missing"
-_AT_ONCE = 32
-"""Requests to a store."""
 
 
 def stamp(path: str) -> str:
@@ -29,10 +26,7 @@ def stamp(path: str) -> str:
 
 def stamps(paths: Sequence[str]) -> dict[str, str]:
     """The stamp of each path; stores are asked for many at a time."""
-    addresses = [path for path in paths if storage.is_address(path)]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        told = dict(zip(addresses, pool.map(stamp, addresses), strict=True))
-    return {path: told[path] if path in told else stamp(path) for path in paths}
+    return dict(zip(paths, inputs.each(stamp, paths), strict=True))
 
 
 def digest(value: Any) -> str:

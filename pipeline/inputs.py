@@ -24,8 +24,6 @@ S = TypeVar("S")
 
 _AT_ONCE = 32
 """Questions to a store: each waits some tens of milliseconds for its answer."""
-_TELLING = ("ETag", "etag", "generation", "md5", "mtime", "LastModified", "updated")
-"""What stores tell of an object that is another one when the object is, the surest first."""
 
 
 def kind(where: str | Place) -> Literal["file", "folder"] | None:
@@ -55,13 +53,10 @@ def fitting(pattern: str) -> list[str]:
 
 def version(where: str | Place) -> str:
     """What tells this file from another one at the same place. Raises FileNotFoundError."""
-    place = storage.place(where)
-    if not storage.is_remote(place):
-        stat = place.stat()
-        return f"{stat.st_size} bytes, {stat.st_mtime_ns} ns"
-    found = answer(place, lambda fs, path: fs.info(path))
-    told = next((str(found[name]) for name in _TELLING if found.get(name)), "")
-    return f"{found['size']} bytes, {told}"
+    told = storage.stamp(storage.place(where))
+    if told is None:
+        raise FileNotFoundError(str(where))
+    return told
 
 
 def opened(where: str) -> BufferedReader:
