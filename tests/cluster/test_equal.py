@@ -76,7 +76,7 @@ def test_a_cluster_writes_the_same_shards_to_the_byte(spread: Run, other: Run) -
 def test_the_master_of_one_call_is_not_kept(spread: Run) -> None:
     kept = Path(spread.root, "run.toml").read_text()
     assert "spark://" not in kept
-    assert Run.open(spread.root, None, []).settings.spark.master == "local[2]"
+    assert Run.open(spread.root, None, []).settings.spark.master.startswith("local")
 
 
 def test_our_packages_travelled_and_left_no_note_in_the_run(spread: Run) -> None:
