@@ -1,0 +1,413 @@
+"""Chaos on a cluster: kill -9 of all that can die, and the same bytes afterwards.
+
+    make test-chaos-cluster ARGS="--rounds 50 --seed 0"
+
+A small corpus is built undisturbed, in local mode. Then, again and again, it is built on a
+standalone cluster of two machines on loopback, with other partitions and speculative execution. A
+round begins with some stages done, and in each of the next ones something dies, at a seeded
+moment: see `tests.chaos.cluster_losses`. Whoever loses the driver gives the same command again. In
+the end there must be the same tables and the same shards to the byte, with no pair lost and none
+doubled.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from jobs import walk
+from jobs.world import World, make_world, serve
+from jobs.world.folder import ROUTES
+from pipeline.schemas import TABLES
+from tests.chaos.cluster_losses import KINDS, OF_DRIVER, Losses
+from tests.chaos.cluster_told import Told, differences, lost_and_doubled, told
+from tests.cluster.standalone import Cluster
+
+_ROOT = Path(__file__).parents[2]
+_VERBS = tuple(stage.verb for stage in walk.STAGES)
+_STAGES = walk.STAGES[: _VERBS.index("audit") + 1]
+_WINDOWS = (
+    ("derive", "ingest", "match", "draw"),
+    ("download", "fingerprint", "dedup"),
+    ("balance", "shard", "audit"),
+)
+"""Stages in which a round kills; those before them are done."""
+_PAIRS, _PORT = 300, 18597
+_SETS = (
+    "balance.pairs_per_raw_shard=40",
+    "shard.samples_per_shard=40",
+    "download.threads=8",
+    "download.connections_per_host=8",
+    # No answer is late: on a busy machine it would not be the same one.
+    "download.deadline_seconds=60.0",
+)
+_CONF = {
+    "spark.executor.memory": "600m",
+    "spark.executor.extraJavaOptions": "-XX:+UseSerialGC",
+    "spark.driver.extraJavaOptions": "-XX:+UseSerialGC",
+    # More than enough to have it happen in tasks of a second.
+    "spark.speculation": "true",
+    "spark.speculation.interval": "50ms",
+    "spark.speculation.quantile": "0.2",
+    "spark.speculation.multiplier": "1.01",
+    "spark.speculation.minTaskRuntime": "50ms",
+    "spark.speculation.task.duration.threshold": "300ms",
+    # A dead machine is asked for its shuffle files three times.
+    "spark.shuffle.io.retryWait": "300ms",
+    "spark.eventLog.enabled": "true",
+    "spark.eventLog.compress": "false",
+    "spark.eventLog.rolling.enabled": "false",
+}
+_LIMIT_SECONDS = 300.0
+_MAX_STARTS = 8
+
+
+class Kill(NamedTuple):
+    """A kill that is planned."""
+
+    stage: str
+    kind: str
+    moment: float
+    """Of the stage's duration."""
+
+
+@dataclass
+class Round:
+    """What came of a build that was killed again and again."""
+
+    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Kills of something alive while the stage ran, by stage and kind."""
+    missed: Counter[tuple[str, str]] = field(default_factory=Counter)
+    goes_on: list[str] = field(default_factory=list)
+    """The last words of each build that ended with an error, after which it was given again."""
+    tasks: Counter[str] = field(default_factory=Counter)
+    lost: Counter[str] = field(default_factory=Counter)
+    doubled: Counter[str] = field(default_factory=Counter)
+    differences: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def is_good(self) -> bool:
+        return not (self.lost or self.doubled or self.differences)
+
+
+class Chaos:
+    """A small world, its undisturbed corpus, and a cluster to build it on again."""
+
+    def __init__(self, root: Path, cluster: Cluster, world: World, partitions: int = 5) -> None:
+        self.root, self.cluster, self._world = root, cluster, world
+        self._partitions = partitions
+        self._conf = root / "conf"
+        self._conf.mkdir()
+        self._events = root / "events"
+        self._events.mkdir()
+        conf = {**_CONF, "spark.eventLog.dir": self._events.as_uri()}
+        lines = [f"{key} {value}\n" for key, value in conf.items()]
+        (self._conf / "spark-defaults.conf").write_text("".join(lines))
+        self.seconds: dict[str, float] = {}
+        """Of each stage, undisturbed and on the cluster."""
+        self.tables = tuple(table for stage in _STAGES for table in stage.writes)
+
+    def undisturbed(self) -> None:
+        """Build in local mode, then on the cluster, and take the stages' durations there."""
+        whole = self.root / "whole"
+        with self._started(whole, "local[2]", config=self._world.settings) as process:
+            assert process.wait(_LIMIT_SECONDS) == 0, _log(whole)
+        self._whole = told(whole, self.tables)
+        again = self.root / "again"
+        shutil.copytree(whole, again, ignore=_without(_VERBS[0]))
+        with self._started(again, self.cluster.url) as process:
+            began: dict[str, float] = {}
+            while process.poll() is None:
+                for verb in _stages_in(_log(again)):
+                    began.setdefault(verb, time.monotonic())
+                time.sleep(0.02)
+            assert process.returncode == 0, _log(again)
+        ends = [*itertools.islice(began.values(), 1, None), time.monotonic()]
+        self.seconds = {
+            verb: end - start for (verb, start), end in zip(began.items(), ends, strict=True)
+        }
+        found = differences(self._whole, told(again, self.tables))
+        assert not found, "\n".join(found)
+        shutil.rmtree(again)
+
+    def round(self, name: str, kills: list[Kill], chance: random.Random) -> Round:
+        """Build what is missing from the first stage of `kills` on, while they happen."""
+        began, result = time.monotonic(), Round()
+        run = self.root / name
+        shutil.copytree(self.root / "whole", run, ignore=_without(kills[0].stage))
+        losses = Losses(self.cluster, chance)
+        waiting, starts = list(kills), 0
+        wake_at: tuple[str, float] | None = None
+        try:
+            while True:
+                starts += 1
+                with self._started(run, self.cluster.url) as process:
+                    died = self._watch(run, process, waiting, wake_at, losses, result)
+                    code = process.wait()
+                wake_at = (died.stage, chance.random()) if died else None
+                if died is None and code != 0:
+                    result.goes_on.append(_last_words(_log(run)))
+                if (died is None and code == 0) or starts == _MAX_STARTS:
+                    break
+            if code != 0:
+                result.differences.append(f"not finished after {starts} starts")
+            else:
+                mine = told(run, self.tables)
+                result.lost, result.doubled = lost_and_doubled(self._whole, mine)
+                result.differences += differences(self._whole, mine)
+        finally:
+            losses.wake()
+            losses.settle()
+        result.tasks = self._tasks() + Counter(losses.late)
+        for kill in waiting:
+            result.missed[kill.stage, kill.kind] += 1
+        if result.is_good:
+            shutil.rmtree(run, ignore_errors=True)
+        result.seconds = time.monotonic() - began
+        return result
+
+    def _watch(
+        self,
+        run: Path,
+        process: "subprocess.Popen[bytes]",
+        waiting: list[Kill],
+        wake_at: tuple[str, float] | None,
+        losses: Losses,
+        result: Round,
+    ) -> Kill | None:
+        """Kill what is due until the build ends or is killed itself, and by which kill."""
+        end, seen = time.monotonic() + _LIMIT_SECONDS, dict[str, float]()
+        while process.poll() is None:
+            if time.monotonic() > end:
+                result.differences.append(f"hangs: {_last_words(_log(run))}")
+                process.kill()
+                break
+            stages = _stages_in(_log(run))
+            now = stages[-1] if stages else ""
+            begun = seen.setdefault(now, time.monotonic())
+            passed = time.monotonic() - begun
+            if wake_at is not None and wake_at[0] in seen:
+                is_over = now != wake_at[0]
+                if is_over or passed >= wake_at[1] * self.seconds[now]:
+                    losses.wake()
+                    wake_at = None
+            while waiting and now and _VERBS.index(now) > _VERBS.index(waiting[0].stage):
+                kill = waiting.pop(0)
+                result.missed[kill.stage, kill.kind] += 1
+            is_due = waiting and waiting[0].stage == now
+            if is_due and passed >= waiting[0].moment * self.seconds[now]:
+                kill = waiting[0]
+                if losses.strike(kill.kind, process):
+                    waiting.pop(0)
+                    result.hits[kill.stage, kill.kind] += 1
+                    if kill.kind in OF_DRIVER:
+                        return kill
+            time.sleep(0.02)
+        losses.wake()
+        return None
+
+    @contextmanager
+    def _started(
+        self, run: Path, master: str, config: Path | None = None
+    ) -> Iterator["subprocess.Popen[bytes]"]:
+        """`wit build` of a run, ended with the block."""
+        command = [sys.executable, "-m", "tests.chaos.cluster_driver", "build", "--run", str(run)]
+        partitions = 3 if config else self._partitions
+        sets = [f"spark.master={master}", f"spark.partitions={partitions}", *_SETS]
+        sets.append("spark.driver_memory=600m")
+        command += [word for told in sets for word in ("--set", told)]
+        command += ["--config", str(config)] if config else ["--update"]
+        environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
+        if not master.startswith("local"):
+            environment["SPARK_CONF_DIR"] = str(self._conf)
+        with _log_of(run).open("wb") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=self.root,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        try:
+            yield process
+        finally:
+            if process.poll() is None:
+                found = psutil.Process(process.pid)
+                for each in [*found.children(recursive=True), found]:
+                    each.kill()
+                process.wait()
+
+    def _tasks(self) -> Counter[str]:
+        """What Spark noted of its tasks since this was asked last."""
+        found = Counter[str]()
+        for file in self._events.iterdir():
+            for line in file.read_text(errors="replace").splitlines():
+                if '"SparkListenerTaskEnd"' in line[:60] and line.endswith("}"):
+                    event = json.loads(line)
+                    found["tasks"] += 1
+                    found["speculated"] += event["Task Info"]["Speculative"]
+                    found["lost"] += event["Task End Reason"]["Reason"] not in _NOT_LOST
+            file.unlink()
+        return found
+
+
+_NOT_LOST = ("Success", "TaskKilled")
+
+
+def _without(verb: str) -> Any:
+    """For copytree: leave out what `verb` and the stages after it make."""
+    later = _STAGES[_VERBS.index(verb) :]
+    folders = [TABLES[table].folder for stage in later for table in stage.writes]
+    return shutil.ignore_patterns("_scratch", "report.html", ".lock", *folders)
+
+
+def _log_of(run: Path) -> Path:
+    return run.with_suffix(".log")
+
+
+def _log(run: Path) -> str:
+    return _log_of(run).read_text(errors="replace")
+
+
+def _stages_in(log: str) -> list[str]:
+    """The stages that were begun."""
+    return [line for line in log.splitlines() if line in _VERBS]
+
+
+def _last_words(log: str) -> str:
+    lines = [line for line in log.splitlines() if line.strip()]
+    return lines[-1][:300] if lines else "(nothing)"
+
+
+def answer_always_alike(routes: Path) -> None:
+    """Take out what answers otherwise the second time, or too late: a killed download asks again."""
+    found = json.loads(routes.read_text(encoding="utf-8"))
+    for path, route in found.items():
+        if route["do"] in ("flaky", "silent", "stall", "drip"):
+            found[path] = {"do": "status", "status": 503, "empty": True}
+    routes.write_text(json.dumps(found), encoding="utf-8")
+
+
+@contextmanager
+def prepared(root: Path) -> Iterator[Chaos]:
+    """A world that is served, its corpus, and a cluster."""
+    world = make_world(root / "web", _PAIRS, port=_PORT)
+    answer_always_alike(world.folder / ROUTES)
+    with serve(world.folder, world.port), Cluster(root / "cluster") as cluster:
+        chaos = Chaos(root, cluster, world)
+        chaos.undisturbed()
+        yield chaos
+
+
+def plan(chance: random.Random) -> Iterator[list[Kill]]:
+    """The kills of each round: after so many rounds every kind has struck in every stage."""
+    decks: dict[str, list[str]] = {}
+    for window in itertools.cycle(_WINDOWS):
+        kills: list[Kill] = []
+        for stage in window:
+            if not decks.get(stage):
+                decks[stage] = chance.sample(KINDS, len(KINDS))
+            kills.append(Kill(stage, decks[stage].pop(), chance.random()))
+        yield kills
+
+
+def main() -> int:
+    """Kill in as many rounds as asked for; 1 when anything differed afterwards."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    chance = random.Random(asked.seed)
+    rounds: list[Round] = []
+    scratch = Path(tempfile.mkdtemp(prefix="chaos-"))
+    with prepared(scratch) as chaos:
+        paces = ", ".join(f"{verb} {seconds:.1f} s" for verb, seconds in chaos.seconds.items())
+        _say(f"undisturbed: {paces}")
+        for nth, kills in enumerate(itertools.islice(plan(chance), asked.rounds), 1):
+            found = chaos.round(f"round{nth}", kills, chance)
+            rounds.append(found)
+            struck = ", ".join(f"{kind} in {stage}" for stage, kind in found.hits)
+            verdict = "equal" if found.is_good else "UNEQUAL"
+            _say(f"{nth:3}: {found.seconds:5.1f} s, {verdict}: {struck or 'nothing hit'}")
+            for line in found.goes_on:
+                _say(f"     given again after: {line}")
+            for line in found.differences[:20]:
+                _say(f"     {line}")
+    table = as_table(rounds)
+    _say(table)
+    is_good = all(found.is_good for found in rounds)
+    out = Path("build", "chaos", "cluster.json")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(as_json(rounds), indent=1))
+    if is_good:
+        shutil.rmtree(scratch, ignore_errors=True)
+    else:
+        _say(f"what differed is kept in {scratch}")
+    return 0 if is_good else 1
+
+
+def as_json(rounds: list[Round]) -> dict[str, Any]:
+    """The sums of all rounds."""
+    tasks = sum((found.tasks for found in rounds), Counter[str]())
+    hits = sum((found.hits for found in rounds), Counter[tuple[str, str]]())
+    missed = sum((found.missed for found in rounds), Counter[tuple[str, str]]())
+    return {
+        "rounds": len(rounds),
+        "kills": hits.total(),
+        "missed": missed.total(),
+        "tasks": dict(tasks),
+        "goes_on": [line for found in rounds for line in found.goes_on],
+        "lost_pairs": sum(found.lost.total() for found in rounds),
+        "doubled_pairs": sum(found.doubled.total() for found in rounds),
+        "unequal": sum(bool(found.differences) for found in rounds),
+        "seconds": [round(found.seconds, 1) for found in rounds],
+        "hits": {verb: {kind: hits[verb, kind] for kind in KINDS} for verb in _names()},
+    }
+
+
+def as_table(rounds: list[Round]) -> str:
+    """Kills that hit, by stage and kind, and what came of them."""
+    sums = as_json(rounds)
+    lines = ["", f"{'':12}" + "".join(f"{kind:>10}" for kind in KINDS)]
+    for verb in _names():
+        lines.append(f"{verb:12}" + "".join(f"{sums['hits'][verb][k]:10}" for k in KINDS))
+    tasks = ", ".join(f"{name} {count:,}" for name, count in sums["tasks"].items())
+    lines += [
+        "",
+        f"rounds {sums['rounds']}, kills {sums['kills']} (too late: {sums['missed']})",
+        f"tasks: {tasks}",
+        f"given again after an error: {len(sums['goes_on'])}",
+        f"lost pairs {sums['lost_pairs']}, doubled pairs {sums['doubled_pairs']}, "
+        f"unequal rounds {sums['unequal']}",
+    ]
+    return "\n".join(lines)
+
+
+def _names() -> list[str]:
+    return [stage.verb for stage in _STAGES]
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
