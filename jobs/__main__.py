@@ -15,7 +15,7 @@ from jobs import walk
 from jobs.audit_command import audit
 from jobs.evaluate_command import evaluate
 from jobs.export_command import export
-from jobs.options import Again, Config, RunDir, Sets, Update
+from jobs.options import Again, Config, Master, RunDir, Sets, Update, on_master
 from jobs.run import Run
 from pipeline.errors import BadInput, WitError
 
@@ -40,9 +40,11 @@ def build(
     sets: Sets = None,
     update: Update = False,
     again: Again = False,
+    master: Master = None,
 ) -> None:
     """Every stage that is missing or stale, in order, and the report."""
-    walk.build(Run.open(run, config, sets or [], update=update), again=again)
+    opened = on_master(Run.open(run, config, sets or [], update=update), master)
+    walk.build(opened, again=again)
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -52,14 +54,16 @@ def derive(
     sets: Sets = None,
     update: Update = False,
     again: Again = False,
+    master: Master = None,
     explain: Explain = None,
 ) -> None:
     """sources -> words, bigrams, titles, queries"""
     if explain is None:
-        walk.one(Run.open(run, config, sets or [], update=update), "derive", again=again)
+        opened = on_master(Run.open(run, config, sets or [], update=update), master)
+        walk.one(opened, "derive", again=again)
         return
-    if config is not None or sets or update or again:
-        raise BadInput("--explain makes nothing: leave out --config, --set, --update and --again")
+    if config is not None or sets or update or again or master:
+        raise BadInput("--explain makes nothing: leave out the other options but --run")
     from jobs.explain import show
 
     show(Run.open(run, None, []), explain)
@@ -72,8 +76,10 @@ def _add_stage(verb: str, doc: str) -> None:
         sets: Sets = None,
         update: Update = False,
         again: Again = False,
+        master: Master = None,
     ) -> None:
-        walk.one(Run.open(run, config, sets or [], update=update), verb, again=again)
+        opened = on_master(Run.open(run, config, sets or [], update=update), master)
+        walk.one(opened, verb, again=again)
 
     command.__doc__ = doc
     app.command(verb, rich_help_panel=_STAGES)(command)
@@ -185,11 +191,13 @@ def train_filter(
 
 
 @app.command()
-def demo(run: RunDir = Path("runs/demo"), pairs: int = 4000, sets: Sets = None) -> None:
+def demo(
+    run: RunDir = Path("runs/demo"), pairs: int = 4000, sets: Sets = None, master: Master = None
+) -> None:
     """Make a small web with planted trouble, build its corpus, and check what was found."""
     from jobs.demo import main as run_demo
 
-    run_demo(run, pairs, sets or [])
+    run_demo(run, pairs, sets or [], master)
 
 
 @app.command()
@@ -200,11 +208,12 @@ def real(
         "/usr/share/wordnet"
     ),
     sets: Sets = None,
+    master: Master = None,
 ) -> None:
     """Build a corpus from a folder of real sources, its images served over loopback."""
     from jobs.real import main as run_real
 
-    run_real(run, data, wordnet, sets or [])
+    run_real(run, data, wordnet, sets or [], master)
 
 
 def main(command: Callable[[], None] = app) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs import walk
-from jobs.options import Again, Config, Sets, Update
+from jobs.options import Again, Config, Master, Sets, Update, on_master
 from jobs.run import Run
 from pipeline.errors import BadInput
 
@@ -22,6 +22,7 @@ def audit(
     sets: Sets = None,
     update: Update = False,
     again: Again = False,
+    master: Master = None,
     corpus: Annotated[
         list[str] | None,
         typer.Option("--corpus", help="Instead of a run: tars, or tables of captions."),
@@ -42,10 +43,10 @@ def audit(
 ) -> None:
     """images, fingerprints, overlaps, dropped, shards -> audit; or of any WebDataset"""
     if corpus:
-        if run or config or sets or update or again:
+        if run or config or sets or update or again or master:
             raise BadInput(
-                "--corpus is audited without a run: leave out --run, --config, --set, --update "
-                "and --again (settings stand in the file of --evals)"
+                "--corpus is audited without a run: leave out --run, --config, --set, --update, "
+                "--again and --master (settings stand in the file of --evals)"
             )
         if evals is None:
             raise BadInput("--corpus needs --evals FILE, a settings file with [[evalsets]]")
@@ -69,4 +70,5 @@ def audit(
     laid = [f"audit.{key}={json.dumps(value)}" for key, value in given.items()]
     may_change = update or (bool(given) and config is None and not sets)
     opened = Run.open(run, config, [*(sets or []), *laid], update=may_change)
+    opened = on_master(opened, master)
     walk.one(opened, "audit", again=again)

@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 from jobs import planted, walk
+from jobs.options import on_master
 from jobs.report import write_report
 from jobs.run import Run
 from jobs.world import World, make_world, serve
@@ -21,14 +22,14 @@ class OtherWorld(WitError):
     """The world beside the run is not the one that was asked for."""
 
 
-def main(root: Path, pairs: int, sets: list[str]) -> None:
+def main(root: Path, pairs: int, sets: list[str], master: str | None = None) -> None:
     """Make the world beside the run, build in it, and check the outcome."""
-    build_in(_world(root.with_name(f"{root.name}-world"), pairs), root, sets)
+    build_in(_world(root.with_name(f"{root.name}-world"), pairs), root, sets, master)
 
 
-def build_in(world: World, root: Path, sets: list[str]) -> None:
+def build_in(world: World, root: Path, sets: list[str], master: str | None = None) -> None:
     """Build the corpus of a world while its server is up, and tell what became of the planted."""
-    run = Run.open(root, world.settings, sets, update=True)
+    run = on_master(Run.open(root, world.settings, sets, update=True), master)
     with serve(world.folder, world.port):
         walk.build(run)
     lines = planted.compare(run, world.truth)

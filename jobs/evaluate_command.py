@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs import walk
-from jobs.options import Again, Config, Sets, Update
+from jobs.options import Again, Config, Master, Sets, Update, on_master
 from jobs.run import Run
 from pipeline.errors import BadInput
 
@@ -18,6 +18,7 @@ def evaluate(
     sets: Sets = None,
     update: Update = False,
     again: Again = False,
+    master: Master = None,
     checkpoint: Annotated[
         str | None, typer.Option("--checkpoint", help="Of a run: step_N, or newest.")
     ] = None,
@@ -46,10 +47,11 @@ def evaluate(
 ) -> None:
     """checkpoints, audit -> scores; or of anybody's weights"""
     if weights is not None:
-        if run or config or sets or update or again or checkpoint:
+        if run or config or sets or update or again or master or checkpoint:
             raise BadInput(
                 "--weights are evaluated without a run: leave out --run, --config, --set, "
-                "--update, --again and --checkpoint (settings stand in the file of --evals)"
+                "--update, --again, --master and --checkpoint (settings stand "
+                "in the file of --evals)"
             )
         if evals is None:
             raise BadInput("--weights need --evals FILE, a settings file with [[evalsets]]")
@@ -68,4 +70,5 @@ def evaluate(
     laid = [] if checkpoint is None else [f"evaluate.checkpoint={json.dumps(checkpoint)}"]
     may_change = update or (bool(laid) and config is None and not sets)
     opened = Run.open(run, config, [*(sets or []), *laid], update=may_change)
+    opened = on_master(opened, master)
     walk.one(opened, "evaluate", again=again)

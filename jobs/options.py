@@ -1,10 +1,13 @@
 """Options: those that several commands share."""
 
+import os
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
+from jobs.run import Run
 from pipeline.errors import BadInput
 
 RunDir = Annotated[Path, typer.Option("--run", help="The run directory.")]
@@ -18,6 +21,29 @@ Update = Annotated[
     bool, typer.Option("--update", help="Take changed settings into an existing run.")
 ]
 Again = Annotated[bool, typer.Option("--again", help="Make it once more though up to date.")]
+Master = Annotated[
+    str | None,
+    typer.Option(
+        "--master",
+        help="Where Spark runs this time: local[4], spark://HOST:7077, yarn, k8s://https://HOST.",
+    ),
+]
+_MASTERS = re.compile(r"local(\[.+\])?|yarn|spark://\S+:\d+|k8s://\S+")
+
+
+def on_master(run: Run, master: str | None) -> Run:
+    """The run, its stages on `master` where one is named. What the run keeps stays as it is."""
+    if master is None:
+        return run
+    if not _MASTERS.fullmatch(master):
+        raise BadInput(
+            f"--master {master[:80]} is none that Spark knows: local[4], spark://HOST:7077, yarn "
+            "or k8s://https://HOST:443"
+        )
+    if "PYSPARK_GATEWAY_PORT" in os.environ:
+        raise BadInput("--master is spark-submit's here: give it before the script, not behind")
+    spark = run.settings.spark.model_copy(update={"master": master})
+    return Run(run.root, run.settings.model_copy(update={"spark": spark}))
 
 
 def activation_of(named: str | None) -> Literal["quick_gelu", "gelu"] | None:

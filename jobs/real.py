@@ -9,11 +9,11 @@ from jobs.world.folder import reopen
 from pipeline.errors import BadInput
 
 
-def main(root: Path, data: Path, wordnet: Path, sets: list[str]) -> None:
+def main(root: Path, data: Path, wordnet: Path, sets: list[str], master: str | None = None) -> None:
     """Lay the data out as a web beside the run, build in it, and tell what was found."""
     if not data.is_dir():
         raise BadInput(f"--data {data} is no folder: docs/real-run.md tells what it must hold")
-    build_in(_world(root.with_name(f"{root.name}-world"), data, wordnet), root, sets)
+    build_in(_world(root.with_name(f"{root.name}-world"), data, wordnet), root, sets, master)
 
 
 def _world(folder: Path, data: Path, wordnet: Path) -> World:

@@ -125,10 +125,13 @@ class Run:
 
     @cached_property
     def spark(self) -> SparkSession:
+        from jobs.muster import muster
         from jobs.spark import session
 
         with self.progress.note("starting Spark"):
-            return session(self.settings.spark, self.root / "_scratch")
+            spark = session(self.settings.spark, self.root / "_scratch")
+        muster(spark, self.root, self.settings.spark, self.progress.say)
+        return spark
 
     def read(self, table: str) -> DataFrame:
         """A finished table, for Spark."""

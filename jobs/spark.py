@@ -11,9 +11,12 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from py4j.protocol import Py4JError
+from pyspark import SparkConf, SparkContext
 from pyspark.sql import SparkSession
 
-from pipeline.errors import WitError
+from jobs.shipping import ship
+from pipeline.errors import BadInput, WitError
 from pipeline.settings import SparkSettings
 
 MIN_JAVA = 17
@@ -21,6 +24,19 @@ HOW_TO_GET_JAVA = (
     "install Java 17 or newer (Debian, Ubuntu: `apt-get install openjdk-17-jre-headless`; "
     "macOS: `brew install openjdk@17`) and set JAVA_HOME"
 )
+
+_MEANING = {
+    "spark.sql.session.timeZone": "UTC",
+    "spark.sql.ansi.enabled": "true",
+    "spark.sql.parquet.compression.codec": "zstd",
+    "spark.sql.execution.arrow.pyspark.enabled": "true",
+    "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
+    # A page of Wikipedia may be two megabytes.
+    "spark.sql.execution.arrow.maxBytesPerBatch": "16m",
+    "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
+}
+"""What decides the result, whoever starts the session."""
+_LOOPBACK = re.compile(r"spark://(127\.[\d.]+|localhost|\[::1\])(:\d+)?")
 
 
 class JavaMissing(WitError):
@@ -50,48 +66,91 @@ def java_version() -> int:
 def session(
     settings: SparkSettings, scratch: Path, more: Mapping[str, str] | None = None
 ) -> SparkSession:
-    """The session of this process, started when there is none; `more` is laid over its options."""
+    """The session of this process, started when there is none; `more` is laid over its options.
+
+    Under spark-submit its own configuration stands, and the settings only fill in what it leaves
+    open. On a cluster our packages are sent to the workers.
+    """
     java_version()
-    # Spark's workers take `python3` from PATH unless told: it may lack our packages.
-    os.environ.setdefault("PYSPARK_PYTHON", sys.executable)
     os.environ.setdefault("PYSPARK_DRIVER_PYTHON", sys.executable)
     scratch.mkdir(parents=True, exist_ok=True)
-    builder = SparkSession.builder.appName("webimagetext")
-    options = {
-        "spark.sql.session.timeZone": "UTC",
-        "spark.sql.ansi.enabled": "true",
-        "spark.sql.parquet.compression.codec": "zstd",
-        "spark.sql.shuffle.partitions": str(settings.partitions),
-        "spark.sql.execution.arrow.pyspark.enabled": "true",
-        "spark.sql.execution.arrow.maxRecordsPerBatch": "4096",
-        # A page of Wikipedia may be two megabytes.
-        "spark.sql.execution.arrow.maxBytesPerBatch": "16m",
-        # What comes to the driver is bounded where it is asked for: indexes, links, counts.
-        "spark.driver.maxResultSize": "0",
-        "spark.hadoop.mapreduce.fileoutputcommitter.marksuccessfuljobs": "false",
-        "spark.ui.showConsoleProgress": "false",
-        **(more or {}),
-    }
-    for key, value in options.items():
-        builder = builder.config(key, value)
-    if "SPARK_ENV_LOADED" not in os.environ:  # spark-submit sets it, and has sized the session
-        builder = (
-            builder.master(settings.master)
-            .config("spark.driver.memory", settings.driver_memory)
-            .config("spark.driver.host", "127.0.0.1")
-            .config("spark.driver.bindAddress", "127.0.0.1")
-            .config("spark.local.dir", str(scratch))
-            .config("spark.ui.enabled", "false")
+    mine = settings.conf.keys() & _MEANING.keys()
+    if mine:
+        raise BadInput(
+            f"spark.conf: {min(mine)} decides what is made, and is not free: take it out"
         )
-        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    sizes = {**_sizes(settings, scratch), **settings.conf}
     on_interrupt = signal.getsignal(signal.SIGINT)
     with _stderr_to(scratch / "spark.log"):
-        spark = builder.getOrCreate()
+        SparkContext._ensure_initialized(conf=SparkConf(False).setAll([*sizes.items()]))
+        told = dict(SparkConf().getAll())  # by spark-submit, and by spark-defaults.conf
+        if is_submitted():
+            sizes = {key: value for key, value in sizes.items() if key not in told}
+        python = {**told, **sizes}.get("spark.pyspark.python")
+        # Spark's workers take `python3` from PATH unless told: it may lack our packages.
+        os.environ["PYSPARK_PYTHON"] = python or os.environ.get("PYSPARK_PYTHON", sys.executable)
+        builder = SparkSession.builder.appName("webimagetext")
+        for key, value in {**sizes, **_MEANING, **(more or {})}.items():
+            builder = builder.config(key, value)
+        try:
+            spark = builder.getOrCreate()
+        except Py4JError as error:
+            raise _does_not_start(settings.master, error, scratch) from None
         spark.sparkContext.setLogLevel("ERROR")
     # Spark answers an interrupt with tracebacks of its own.
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, on_interrupt)
+    if not is_local(str(spark.sparkContext.master)):
+        ship(spark, scratch)
     return spark
+
+
+def is_submitted() -> bool:
+    """Whether spark-submit has started this process.
+
+    It then owns the JVM, and tells where that listens. (SPARK_ENV_LOADED is there as well in
+    whatever a worker or a shell of Spark's starts.)
+    """
+    return "PYSPARK_GATEWAY_PORT" in os.environ
+
+
+def is_local(master: str) -> bool:
+    """Whether all of Spark is in this machine's one process."""
+    return re.fullmatch(r"local(\[.*\])?", master) is not None
+
+
+def _sizes(settings: SparkSettings, scratch: Path) -> dict[str, str]:
+    """Where the session runs and how large it is."""
+    sizes = {
+        "spark.master": settings.master,
+        "spark.driver.memory": settings.driver_memory,
+        "spark.sql.shuffle.partitions": str(settings.partitions),
+        # What comes to the driver is bounded where it is asked for: indexes, links, counts.
+        "spark.driver.maxResultSize": "0",
+        "spark.ui.showConsoleProgress": "false",
+    }
+    if settings.executor_memory is not None:
+        sizes["spark.executor.memory"] = settings.executor_memory
+    if settings.executor_cores is not None:
+        sizes["spark.executor.cores"] = str(settings.executor_cores)
+    if is_submitted():
+        return sizes
+    if is_local(settings.master) or _LOOPBACK.fullmatch(settings.master):
+        sizes |= {"spark.driver.host": "127.0.0.1", "spark.driver.bindAddress": "127.0.0.1"}
+        os.environ.setdefault("SPARK_LOCAL_IP", "127.0.0.1")
+    if is_local(settings.master):  # elsewhere each machine has a scratch disk of its own
+        sizes |= {"spark.local.dir": str(scratch), "spark.ui.enabled": "false"}
+    return sizes
+
+
+def _does_not_start(master: str, error: Exception, scratch: Path) -> WitError:
+    """The line for a master that is not there, or does not take us."""
+    causes = re.findall(r"^(?:Caused by|:) ?[\w.$]*(?:Exception|Error): (.*)$", str(error), re.M)
+    why = causes[-1] if causes else str(error).partition("\n")[0]
+    return BadInput(
+        f"Spark does not start on {master} ({why[:200]}): correct --master or spark.master; "
+        f"{scratch / 'spark.log'} tells more"
+    )
 
 
 @contextmanager

@@ -37,7 +37,10 @@ class Part(NamedTuple):
 
 
 def parts(files: Sequence[str | Path], rows: int = 1 << 20) -> list[Part]:
-    """`files` cut at row groups, so that a part has `rows` rows, or one group, or a whole file."""
+    """`files` cut at row groups, so that a part has `rows` rows, or one group, or a whole file.
+
+    Their paths are absolute: a task may run in another folder, on another machine.
+    """
     found: list[Part] = []
     for file in files:
         try:
@@ -50,7 +53,7 @@ def parts(files: Sequence[str | Path], rows: int = 1 << 20) -> list[Part]:
         for group in range(footer.num_row_groups):
             held += footer.row_group(group).num_rows
             if held >= rows or group == footer.num_row_groups - 1:
-                found.append(Part(len(found), str(file), first, group + 1))
+                found.append(Part(len(found), str(Path(file).absolute()), first, group + 1))
                 first, held = group + 1, 0
     return found
 

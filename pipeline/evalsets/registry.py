@@ -6,7 +6,7 @@ reads   registry.toml, beside this file
 import tomllib
 from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
+from importlib.resources import files
 from typing import Any
 
 from pipeline.evalsets.splits import one_name
@@ -53,7 +53,7 @@ class KnownSet:
 @cache
 def known() -> dict[str, KnownSet]:
     """Every set of the registry, in its order, by name."""
-    text = Path(__file__).with_name("registry.toml").read_text(encoding="utf-8")
+    text = (files("pipeline.evalsets") / "registry.toml").read_text(encoding="utf-8")
     found = {}
     for name, told in tomllib.loads(text).items():
         others = tuple(told.pop("other_images", ()))

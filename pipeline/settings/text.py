@@ -13,7 +13,19 @@ class SparkSettings(Closed):
     partitions: int = Field(default=8, gt=0)
     """Partitions after a shuffle. Changes speed, never a byte of the result."""
     driver_memory: str = "4g"
-    """Of the one process that a local session is."""
+    """Of the driver, which is all there is of a local session."""
+    executor_memory: str | None = None
+    """Of each executor of a cluster, beside its memory overhead; Spark's own default if not
+    given."""
+    executor_cores: int | None = Field(default=None, gt=0)
+    """Tasks at once in each executor of a cluster; Spark's own default if not given."""
+    conf: dict[str, str] = {}
+    """Further properties of Spark, `"spark.x" = "y"`. Those that decide the result are not among
+    them."""
+    min_scratch_gb: float = Field(default=1.0, ge=0.0)
+    """Gigabytes that must be free on the scratch disk of each worker of a cluster."""
+    max_clock_skew_seconds: float = Field(default=10.0, gt=0.0)
+    """By which the clock of a cluster's worker may differ from the driver's."""
 
 
 class DeriveSettings(Closed):
