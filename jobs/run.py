@@ -7,6 +7,7 @@ rows; rows in are rows out and the dropped, or the run stops.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -192,8 +194,7 @@ class Run:
             manifest.unlink(missing_ok=True)
             return folder
         manifest.unlink(missing_ok=True)
-        if folder.exists():
-            shutil.rmtree(folder)
+        _remove(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_whole(begun, json.dumps(stage.identity, sort_keys=True))
         return folder
@@ -254,9 +255,14 @@ class Run:
         schema = TABLES[table].schema
         folder = self.begin(table)
         kept, told = counted(frame, schema.names, reasons)
+        # Executors outlive a killed driver for a while, and Spark commits whatever lies in the
+        # folder that it writes to: no two drivers have the same one.
+        own = folder / f"_written_{uuid4().hex}"
         with self.progress.watch(self.spark, table):
-            kept.write.mode("append").parquet(str(folder))
-        rows_out = sum(pq.read_metadata(file).num_rows for file in folder.rglob("*.parquet"))
+            kept.write.parquet(str(own))
+        files = [file.replace(folder / file.name) for file in own.glob("*.parquet")]
+        shutil.rmtree(own, ignore_errors=True)  # a late attempt may still write there
+        rows_out = sum(pq.read_metadata(file).num_rows for file in files)
         counts = told()
         came_in = counts.pop("", rows_out) if rows_in is None else rows_in
         counts.pop("", None)
@@ -272,6 +278,19 @@ class Run:
         if self._stage is None:
             raise RuntimeError("a table is written inside `with run.stage(...)`")
         return self._stage
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder into which tasks of a killed driver may still write.
+
+    Moved away first, nothing is added to it while it is emptied.
+    """
+    gone = folder.with_name(f".{folder.name}.{uuid4().hex}")
+    for left in folder.parent.glob(f".{folder.name}.*"):
+        shutil.rmtree(left, ignore_errors=True)
+    with contextlib.suppress(FileNotFoundError):
+        folder.rename(gone)
+    shutil.rmtree(gone, ignore_errors=True)
 
 
 def writer_of(table: str) -> str:
