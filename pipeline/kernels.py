@@ -13,6 +13,7 @@ import numpy.typing as npt
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
+from numba.core.caching import CacheImpl, _CacheLocator
 from numba.extending import intrinsic
 
 Bytes = npt.NDArray[np.uint8]
@@ -43,9 +44,43 @@ def _cache_folder() -> Path:
     return Path(base) / "webimagetext" / digest.hexdigest()[:16]
 
 
+class Kept(_CacheLocator):
+    """Where numba keeps a kernel of ours, by what it is made of and not by where its source lies.
+
+    An executor has our packages in a folder of its own, as a zip: by its path, each executor and
+    each that takes the place of a killed one would compile for half a minute.
+    """
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._folder = Path(numba.config.CACHE_DIR, function.__module__)  # type: ignore[attr-defined]
+        self._line = function.__code__.co_firstlineno
+
+    @classmethod
+    def from_function(cls, py_func: Callable[..., Any], py_file: str) -> "Kept | None":  # noqa: ARG003
+        """None for what is not ours, and where there is no place to keep it."""
+        if py_func.__module__.partition(".")[0] not in ("pipeline", "queries"):
+            return None
+        kept = cls(py_func)
+        try:
+            kept.ensure_cache_path()
+        except OSError:
+            return None
+        return kept
+
+    def get_cache_path(self) -> str:
+        return str(self._folder)
+
+    def get_source_stamp(self) -> str:
+        return ""  # the folder is named by all sources
+
+    def get_disambiguator(self) -> str:
+        return str(self._line)
+
+
 if "NUMBA_CACHE_DIR" not in os.environ:
     with contextlib.suppress(RuntimeError):  # where the user has no home
         numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
+        CacheImpl._locator_classes.insert(0, Kept)
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:
