@@ -9,7 +9,7 @@ DATA ?=
 ARGS ?=
 WORDNET ?= /usr/share/wordnet
 
-.PHONY: help setup java check test test-chaos test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe docs clean
+.PHONY: help setup java check test test-chaos test-chaos-download test-chaos-cluster test-chaos-train demo real bench-walk bench-queries bench-crawl bench-match bench-balance bench-candidates bench-download bench-hash bench-search bench-recall bench-index bench-shards test-interop bench-loader test-learning bench-train bench-gpu bench-tokenizer bench-probe docs clean
 
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -44,8 +44,15 @@ test-interop: setup java ## Other packages read our shards, each in an environme
 test-learning: setup ## Train on 64 classes of drawn shapes, and name those never seen
 	$(BIN)/python -m pytest -s -m learning tests/learning
 
-test-chaos: setup java ## Kill downloads at random moments, and compare what comes of it
-	$(BIN)/python -m tests.chaos.download
+test-chaos: ## Kill all that can die, in downloads and on a cluster; ARGS="--rounds 50 --seed 0"
+	$(MAKE) --no-print-directory test-chaos-download ARGS=
+	$(MAKE) --no-print-directory test-chaos-cluster
+
+test-chaos-download: setup java ## Kill downloads at random moments, and compare what comes of it
+	$(BIN)/python -m tests.chaos.download $(ARGS)
+
+test-chaos-cluster: setup java ## Kill what a cluster is made of, in every stage; ARGS: --rounds, --seed
+	$(BIN)/python -m tests.chaos.cluster $(ARGS)
 
 test-chaos-train: setup ## Kill trainings at random moments, go on, and compare the weights
 	$(BIN)/python -m tests.chaos.train

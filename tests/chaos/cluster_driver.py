@@ -1,4 +1,4 @@
-"""The command `wit` of a walk that ends before the trainings: `python -m tests.chaos.cluster_driver`.
+"""The command `wit` of a walk that ends before the trainings.
 
 Killed trainings are compared by `tests.chaos.train`; here the corpus is what matters.
 """

@@ -10,8 +10,8 @@
 Master and workers are daemons of the pyspark package. A worker starts executors, which are JVMs,
 and those a daemon that forks the Python workers: `executors()`, `daemons()` and `pythons()` tell
 their ids. All ports are free ones on loopback, and each worker has an address of its own there:
-Spark speculates on a task only on another host than that of its first attempt. The end of the block, or what was raised in it, ends every process that the
-cluster started, by its id.
+Spark speculates on a task only on another host than that of its first attempt. The end of the
+block, or what was raised in it, ends every process that the cluster started, by its id.
 """
 
 import contextlib

@@ -13,7 +13,6 @@ from jobs.run import Run
 from pipeline.schemas import DEDUPED
 from pipeline.settings import Settings
 
-
 _LATE = pa.table([["late"], [None]], schema=DEDUPED)
 _ROWS = pa.table([["one", "two"], [None, None]], schema=DEDUPED)
 
