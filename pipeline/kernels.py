@@ -62,7 +62,7 @@ class Kept(_CacheLocator):
             return None
         kept = cls(py_func)
         try:
-            kept.ensure_cache_path()
+            kept.ensure_cache_path()  # type: ignore[no-untyped-call]
         except OSError:
             return None
         return kept
@@ -80,7 +80,7 @@ class Kept(_CacheLocator):
 if "NUMBA_CACHE_DIR" not in os.environ:
     with contextlib.suppress(RuntimeError):  # where the user has no home
         numba.config.CACHE_DIR = str(_cache_folder())  # type: ignore[attr-defined]
-        CacheImpl._locator_classes.insert(0, Kept)
+        CacheImpl._locator_classes.insert(0, Kept)  # type: ignore[arg-type]
 
 
 def kernel(function: Callable[P, R]) -> Callable[P, R]:

@@ -2,14 +2,23 @@
 
 import random
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator
+
+import pytest
 
 from tests.chaos import cluster
-from tests.chaos.cluster import Kill
-from tests.chaos.cluster_told import lost_and_doubled
+from tests.chaos.cluster import Chaos, Kill
+from tests.chaos.cluster_told import differences, lost_and_doubled, told
+from tests.cluster.standalone import wait_for
 
 
-def test_what_is_killed_on_a_cluster_changes_nothing(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
+    with cluster.prepared(tmp_path_factory.mktemp("chaos"), pairs=150) as found:
+        yield found
+
+
+def test_what_is_killed_on_a_cluster_changes_nothing(chaos: Chaos) -> None:
     kills = [
         Kill("match", "machine", 0.3),
         Kill("download", "executor", 0.5),
@@ -17,15 +26,39 @@ def test_what_is_killed_on_a_cluster_changes_nothing(tmp_path: Path) -> None:
         Kill("balance", "python", 0.5),
         Kill("shard", "zombie", 0.5),
     ]
-    with cluster.prepared(tmp_path, pairs=150) as chaos:
-        found = chaos.round("killed", kills, random.Random(3))
-        # Where it is compared: the same run, but for a pair that is lost and one that came twice.
-        whole = chaos.whole
-        broken = whole._replace(pairs={**whole.pairs, "matched": Counter(whole.pairs["matched"])})
-        one, other, *_ = broken.pairs["matched"]
-        broken.pairs["matched"][one] += 1
-        del broken.pairs["matched"][other]
+    found = chaos.round("killed", kills, random.Random(3))
     assert found.hits.total() >= 3, found
     assert (found.lost, found.doubled, found.differences) == (Counter(), Counter(), [])
-    lost, doubled = lost_and_doubled(whole, broken)
-    assert (lost, doubled) == (Counter(matched=1), Counter(matched=1))
+
+
+def test_a_pair_that_is_lost_or_there_twice_is_counted(chaos: Chaos) -> None:
+    broken = chaos.whole._replace(pairs={**chaos.whole.pairs})
+    one, other, *_ = broken.pairs["final tars"]
+    found = broken.pairs["final tars"].copy()
+    found[one] += 1
+    del found[other]
+    broken.pairs["final tars"] = found
+    expected = Counter({"final tars": 1})
+    assert lost_and_doubled(chaos.whole, broken) == (expected, expected)
+    assert lost_and_doubled(chaos.whole, chaos.whole) == (Counter(), Counter())
+
+
+def test_a_shard_that_always_fails_is_named_and_the_others_are_made(chaos: Chaos) -> None:
+    run = chaos.root / "poisoned"
+    chaos.copy(run, "download")
+    for folder, name in (("05_images", "00001.tar"), ("09_shards", "000001.tar")):
+        with chaos.started(run) as process:
+            wait_for((run / folder / "_begun.json").exists, process, 300)
+            (run / folder / name).mkdir()  # no file can be moved there
+            assert process.wait(300) == 2
+        words = cluster.log_text(run).splitlines()[-1]
+        assert f"1 shard failed at every try: {name.removesuffix('.tar')}" in words
+        assert "on " in words
+        made = {file: file.stat().st_mtime_ns for file in (run / folder).glob("0*.tar")}
+        del made[run / folder / name]
+        assert made
+        (run / folder / name).rmdir()
+    with chaos.started(run) as process:
+        assert process.wait(300) == 0, cluster.log_text(run)
+    assert {file: file.stat().st_mtime_ns for file in made} == made
+    assert differences(chaos.whole, told(run, chaos.tables)) == []

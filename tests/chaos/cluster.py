@@ -131,18 +131,18 @@ class Chaos:
             self.whole, self.seconds = told(whole, self.tables), json.loads(kept.read_text())
             return
         shutil.rmtree(whole, ignore_errors=True)
-        with self._started(whole, "local[2]", config=self._world.settings) as process:
-            assert process.wait(_LIMIT_SECONDS) == 0, _log(whole)
+        with self.started(whole, "local[2]", self._world.settings) as process:
+            assert process.wait(_LIMIT_SECONDS) == 0, log_text(whole)
         self.whole = told(whole, self.tables)
         again = self.root / "again"
-        shutil.copytree(whole, again, ignore=_without(_VERBS[0]))
-        with self._started(again, self.cluster.url) as process:
+        self.copy(again, _VERBS[0])
+        with self.started(again) as process:
             began: dict[str, float] = {}
             while process.poll() is None:
-                for verb in _stages_in(_log(again)):
+                for verb in _stages_in(log_text(again)):
                     began.setdefault(verb, time.monotonic())
                 time.sleep(0.02)
-            assert process.returncode == 0, _log(again)
+            assert process.returncode == 0, log_text(again)
         ends = [*itertools.islice(began.values(), 1, None), time.monotonic()]
         self.seconds = {
             verb: end - start for (verb, start), end in zip(began.items(), ends, strict=True)
@@ -152,23 +152,30 @@ class Chaos:
         shutil.rmtree(again)
         kept.write_text(json.dumps(self.seconds))
 
+    def copy(self, run: Path, verb: str) -> None:
+        """The undisturbed run as far as it was before the stage `verb`."""
+        later = _STAGES[_VERBS.index(verb) :]
+        folders = [TABLES[table].folder for stage in later for table in stage.writes]
+        others = ("_scratch", "report.html", ".lock")
+        shutil.copytree(self.root / "whole", run, ignore=shutil.ignore_patterns(*others, *folders))
+
     def round(self, name: str, kills: list[Kill], chance: random.Random) -> Round:
         """Build what is missing from the first stage of `kills` on, while they happen."""
         began, result = time.monotonic(), Round()
         run = self.root / name
-        shutil.copytree(self.root / "whole", run, ignore=_without(kills[0].stage))
+        self.copy(run, kills[0].stage)
         losses = Losses(self.cluster, chance)
         waiting, starts = list(kills), 0
         wake_at: tuple[str, float] | None = None
         try:
             while True:
                 starts += 1
-                with self._started(run, self.cluster.url) as process:
+                with self.started(run) as process:
                     died = self._watch(run, process, waiting, wake_at, losses, result)
                     code = process.wait()
                 wake_at = (died.stage, chance.random()) if died else None
                 if died is None and code != 0:
-                    result.goes_on.append(_last_words(_log(run)))
+                    result.goes_on.append(_last_words(log_text(run)))
                 if (died is None and code == 0) or starts == _MAX_STARTS:
                     break
             if code != 0:
@@ -201,10 +208,10 @@ class Chaos:
         end, seen = time.monotonic() + _LIMIT_SECONDS, dict[str, float]()
         while process.poll() is None:
             if time.monotonic() > end:
-                result.differences.append(f"hangs: {_last_words(_log(run))}")
+                result.differences.append(f"hangs: {_last_words(log_text(run))}")
                 process.kill()
                 break
-            stages = _stages_in(_log(run))
+            stages = _stages_in(log_text(run))
             now = stages[-1] if stages else ""
             begun = seen.setdefault(now, time.monotonic())
             passed = time.monotonic() - begun
@@ -229,10 +236,11 @@ class Chaos:
         return None
 
     @contextmanager
-    def _started(
-        self, run: Path, master: str, config: Path | None = None
+    def started(
+        self, run: Path, master: str | None = None, config: Path | None = None
     ) -> Iterator["subprocess.Popen[bytes]"]:
-        """`wit build` of a run, ended with the block."""
+        """`wit build` of a run, on the cluster if on no other master; ended with the block."""
+        master = master or self.cluster.url
         command = [sys.executable, "-m", "tests.chaos.cluster_driver", "build", "--run", str(run)]
         command += ["--master", master]
         partitions = 3 if config else self._partitions
@@ -279,18 +287,12 @@ class Chaos:
 _NOT_LOST = ("Success", "TaskKilled")
 
 
-def _without(verb: str) -> Any:
-    """For copytree: leave out what `verb` and the stages after it make."""
-    later = _STAGES[_VERBS.index(verb) :]
-    folders = [TABLES[table].folder for stage in later for table in stage.writes]
-    return shutil.ignore_patterns("_scratch", "report.html", ".lock", *folders)
-
-
 def _log_of(run: Path) -> Path:
     return run.with_suffix(".log")
 
 
-def _log(run: Path) -> str:
+def log_text(run: Path) -> str:
+    """What the last build of a run said."""
     return _log_of(run).read_text(errors="replace")
 
 
