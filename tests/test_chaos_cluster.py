@@ -7,14 +7,16 @@ from collections.abc import Iterator
 import pytest
 
 from tests.chaos import cluster
-from tests.chaos.cluster import Chaos, Kill
+from tests.chaos.cluster import Chaos
+from tests.chaos.cluster_rounds import Kill
 from tests.chaos.cluster_told import differences, lost_and_doubled, told
 from tests.cluster.standalone import wait_for
 
 
 @pytest.fixture(scope="module")
 def chaos(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chaos]:
-    with cluster.prepared(tmp_path_factory.mktemp("chaos"), pairs=150) as found:
+    root = tmp_path_factory.mktemp("chaos")
+    with cluster.prepared(root, pairs=150, on_cluster=False) as found:
         yield found
 
 

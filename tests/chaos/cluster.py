@@ -23,9 +23,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import psutil
 
@@ -33,19 +31,14 @@ from jobs import walk
 from jobs.world import World, make_world, serve
 from jobs.world.folder import ROUTES, reopen
 from pipeline.schemas import TABLES
-from tests.chaos.cluster_losses import KINDS, OF_DRIVER, Losses
+from tests.chaos.cluster_losses import OF_DRIVER, Losses
+from tests.chaos.cluster_rounds import STAGES, Kill, Round, as_json, as_table, plan
 from tests.chaos.cluster_told import Told, differences, lost_and_doubled, told
 from tests.cluster.standalone import Cluster
 
 _ROOT = Path(__file__).parents[2]
 _VERBS = tuple(stage.verb for stage in walk.STAGES)
-_STAGES = walk.STAGES[: _VERBS.index("audit") + 1]
-_WINDOWS = (
-    ("derive", "ingest", "match", "draw"),
-    ("download", "fingerprint", "dedup"),
-    ("balance", "shard", "audit"),
-)
-"""Stages in which a round kills; those before them are done."""
+_STAGES = walk.STAGES[: _VERBS.index(STAGES[-1]) + 1]
 _PAIRS, _PORT = 300, 18597
 _SETS = (
     "balance.pairs_per_raw_shard=40",
@@ -76,35 +69,6 @@ _LIMIT_SECONDS = 1200.0
 _MAX_STARTS = 8
 
 
-class Kill(NamedTuple):
-    """A kill that is planned."""
-
-    stage: str
-    kind: str
-    moment: float
-    """Of the stage's duration."""
-
-
-@dataclass
-class Round:
-    """What came of a build that was killed again and again."""
-
-    hits: Counter[tuple[str, str]] = field(default_factory=Counter)
-    """Kills of something alive while the stage ran, by stage and kind."""
-    missed: Counter[tuple[str, str]] = field(default_factory=Counter)
-    goes_on: list[str] = field(default_factory=list)
-    """The last words of each build that ended with an error, after which it was given again."""
-    tasks: Counter[str] = field(default_factory=Counter)
-    lost: Counter[str] = field(default_factory=Counter)
-    doubled: Counter[str] = field(default_factory=Counter)
-    differences: list[str] = field(default_factory=list)
-    seconds: float = 0.0
-
-    @property
-    def is_good(self) -> bool:
-        return not (self.lost or self.doubled or self.differences)
-
-
 class Chaos:
     """A small world, its undisturbed corpus, and a cluster to build it on again."""
 
@@ -124,33 +88,37 @@ class Chaos:
         self.whole = Told({}, {})
         """The undisturbed run."""
 
-    def undisturbed(self) -> None:
-        """Build in local mode, then on the cluster, and take the stages' durations there."""
+    def undisturbed(self, *, on_cluster: bool) -> None:
+        """Build in local mode, and on the cluster if asked to; and take the stages' durations."""
         whole, kept = self.root / "whole", self.root / "seconds.json"
         if kept.exists():
             self.whole, self.seconds = told(whole, self.tables), json.loads(kept.read_text())
             return
         shutil.rmtree(whole, ignore_errors=True)
-        with self.started(whole, "local[2]", self._world.settings) as process:
-            assert process.wait(_LIMIT_SECONDS) == 0, log_text(whole)
+        self.seconds = self._seconds(whole, "local[2]", self._world.settings)
         self.whole = told(whole, self.tables)
-        again = self.root / "again"
-        self.copy(again, _VERBS[0])
-        with self.started(again) as process:
+        if on_cluster:
+            again = self.root / "again"
+            self.copy(again, _VERBS[0])
+            self.seconds = self._seconds(again)
+            found = differences(self.whole, told(again, self.tables))
+            assert not found, "\n".join(found)
+            shutil.rmtree(again)
+        kept.write_text(json.dumps(self.seconds))
+
+    def _seconds(
+        self, run: Path, master: str | None = None, config: Path | None = None
+    ) -> dict[str, float]:
+        """How long each stage of a build takes."""
+        with self.started(run, master, config) as process:
             began: dict[str, float] = {}
             while process.poll() is None:
-                for verb in _stages_in(log_text(again)):
+                for verb in _stages_in(log_text(run)):
                     began.setdefault(verb, time.monotonic())
                 time.sleep(0.02)
-            assert process.returncode == 0, log_text(again)
+            assert process.returncode == 0, log_text(run)
         ends = [*itertools.islice(began.values(), 1, None), time.monotonic()]
-        self.seconds = {
-            verb: end - start for (verb, start), end in zip(began.items(), ends, strict=True)
-        }
-        found = differences(self.whole, told(again, self.tables))
-        assert not found, "\n".join(found)
-        shutil.rmtree(again)
-        kept.write_text(json.dumps(self.seconds))
+        return {verb: end - start for (verb, start), end in zip(began.items(), ends, strict=True)}
 
     def copy(self, run: Path, verb: str) -> None:
         """The undisturbed run as far as it was before the stage `verb`."""
@@ -297,8 +265,9 @@ def log_text(run: Path) -> str:
 
 
 def _stages_in(log: str) -> list[str]:
-    """The stages that were begun."""
-    return [line for line in log.splitlines() if line in _VERBS]
+    """The stages that were begun; none before Spark has started, in the first of them."""
+    has_started = "\n  starting Spark: " in log
+    return [line for line in log.splitlines() if line in _VERBS] if has_started else []
 
 
 def _last_words(log: str) -> str:
@@ -316,27 +285,15 @@ def answer_always_alike(routes: Path) -> None:
 
 
 @contextmanager
-def prepared(root: Path, pairs: int = _PAIRS) -> Iterator[Chaos]:
+def prepared(root: Path, pairs: int = _PAIRS, *, on_cluster: bool = True) -> Iterator[Chaos]:
     """A world that is served, its corpus, and a cluster."""
     world = reopen(root / "web", "demo.toml") or make_world(root / "web", pairs, port=_PORT)
     answer_always_alike(world.folder / ROUTES)
     shutil.rmtree(root / "cluster", ignore_errors=True)
     with serve(world.folder, world.port), Cluster(root / "cluster") as cluster:
         chaos = Chaos(root, cluster, world)
-        chaos.undisturbed()
+        chaos.undisturbed(on_cluster=on_cluster)
         yield chaos
-
-
-def plan(chance: random.Random) -> Iterator[list[Kill]]:
-    """The kills of each round: after so many rounds every kind has struck in every stage."""
-    decks: dict[str, list[str]] = {}
-    for window in itertools.cycle(_WINDOWS):
-        kills: list[Kill] = []
-        for stage in window:
-            if not decks.get(stage):
-                decks[stage] = chance.sample(KINDS, len(KINDS))
-            kills.append(Kill(stage, decks[stage].pop(), chance.random()))
-        yield kills
 
 
 def main() -> int:
@@ -375,47 +332,6 @@ def main() -> int:
     else:
         _say(f"what was made is kept in {scratch}")
     return 0 if is_good else 1
-
-
-def as_json(rounds: list[Round]) -> dict[str, Any]:
-    """The sums of all rounds."""
-    tasks = sum((found.tasks for found in rounds), Counter[str]())
-    hits = sum((found.hits for found in rounds), Counter[tuple[str, str]]())
-    missed = sum((found.missed for found in rounds), Counter[tuple[str, str]]())
-    return {
-        "rounds": len(rounds),
-        "kills": hits.total(),
-        "missed": missed.total(),
-        "tasks": dict(tasks),
-        "goes_on": [line for found in rounds for line in found.goes_on],
-        "lost_pairs": sum(found.lost.total() for found in rounds),
-        "doubled_pairs": sum(found.doubled.total() for found in rounds),
-        "unequal": sum(bool(found.differences) for found in rounds),
-        "seconds": [round(found.seconds, 1) for found in rounds],
-        "hits": {verb: {kind: hits[verb, kind] for kind in KINDS} for verb in _names()},
-    }
-
-
-def as_table(rounds: list[Round]) -> str:
-    """Kills that hit, by stage and kind, and what came of them."""
-    sums = as_json(rounds)
-    lines = ["", f"{'':12}" + "".join(f"{kind:>10}" for kind in KINDS)]
-    for verb in _names():
-        lines.append(f"{verb:12}" + "".join(f"{sums['hits'][verb][k]:10}" for k in KINDS))
-    tasks = ", ".join(f"{name} {count:,}" for name, count in sums["tasks"].items())
-    lines += [
-        "",
-        f"rounds {sums['rounds']}, kills {sums['kills']} (too late: {sums['missed']})",
-        f"tasks: {tasks}",
-        f"given again after an error: {len(sums['goes_on'])}",
-        f"lost pairs {sums['lost_pairs']}, doubled pairs {sums['doubled_pairs']}, "
-        f"unequal rounds {sums['unequal']}",
-    ]
-    return "\n".join(lines)
-
-
-def _names() -> list[str]:
-    return [stage.verb for stage in _STAGES]
 
 
 def _say(line: str) -> None:
