@@ -196,7 +196,8 @@ class Chaos:
                 kill = waiting[0]
                 if losses.strike(kill.kind, process):
                     waiting.pop(0)
-                    result.hits[kill.stage, kill.kind] += 1
+                    has_hit = _stages_in(log_text(run))[-1] == now
+                    (result.hits if has_hit else result.missed)[kill.stage, kill.kind] += 1
                     if kill.kind in OF_DRIVER:
                         return kill
             time.sleep(0.02)
