@@ -18,7 +18,7 @@ from jobs.run import MANIFEST
 from pipeline.schemas import TABLES
 
 _OF_SPARK = re.compile(r"(part-\d+)-[0-9a-f-]{36}.*")
-_TEXT = ("summary.json", "index.json", "sizes.json", "README.md")
+_SUMMARY = "summary.json"
 _WITH_PAIRS = ("candidates", "matched", "drawn", "deduped", "balanced", "shards")
 """Tables with one row for a pair."""
 
@@ -103,7 +103,11 @@ def _files(folder: Path, table: str) -> list[tuple[str, Any]]:
             continue
         if name.endswith("_stats.json"):
             found.append((name, json.loads(file.read_text()) | {"pace": None}))
-        elif table in ("images", "shards") or file.name in _TEXT:
+        elif name == _SUMMARY:
+            summary = json.loads(file.read_text())
+            del summary["corpus"]["name"]  # of the folder
+            found.append((name, summary))
+        elif table in ("images", "shards") or file.suffix == ".csv":
             found.append((name, hashlib.sha256(file.read_bytes()).hexdigest()))
         else:
             found.append((name, "is there"))
