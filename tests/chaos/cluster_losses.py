@@ -110,13 +110,21 @@ class Losses:
             found = [psutil.Process(pid) for pid in pythons if psutil.pid_exists(pid)]
             # Daemon and JVM first: an end in peace would end the workers, too, and frozen ones
             # would be woken by the kernel when their daemon goes.
-            _kill([*self._cluster.daemons(worker), *self._cluster.executors(worker)])
+            daemons = self._cluster.daemons(worker)
+            _kill([*daemons, *self._cluster.executors(worker)])
             for process in found:
                 with contextlib.suppress(psutil.NoSuchProcess):
+                    _wait_until_orphan(process, daemons)
                     process.suspend()
                     self._frozen.append(process)
                     self.late["frozen"] += 1
         return self._driver(driver)
+
+
+def _wait_until_orphan(process: psutil.Process, parents: list[int], seconds: float = 1.0) -> None:
+    end = time.monotonic() + seconds
+    while process.ppid() in parents and time.monotonic() < end:
+        time.sleep(0.001)
 
 
 def _kill(pids: list[int]) -> int:
