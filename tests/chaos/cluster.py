@@ -15,6 +15,7 @@ import itertools
 import json
 import os
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -144,6 +145,7 @@ class Chaos:
                 wake_at = (died.stage, chance.random()) if died else None
                 if died is None and code != 0:
                     result.goes_on.append(_last_words(log_text(run)))
+                    shutil.copy(_log_of(run), self.root / f"{name}.error{starts}.log")
                 if (died is None and code == 0) or starts == _MAX_STARTS:
                     break
             if code != 0:
@@ -272,8 +274,11 @@ def _stages_in(log: str) -> list[str]:
 
 
 def _last_words(log: str) -> str:
+    """What an error says of itself: the command's line, or what a traceback ends with."""
     lines = [line for line in log.splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "(nothing)"
+    told = [line for line in lines if line.startswith("wit: ")]
+    told = told or [line for line in lines if re.match(r"[\w.]+(Error|Exception): ", line)]
+    return (told or lines or ["(nothing)"])[-1][:300]
 
 
 def answer_always_alike(routes: Path) -> None:
