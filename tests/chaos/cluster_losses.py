@@ -108,16 +108,17 @@ class Losses:
             return False
         for worker, pythons in at_work:
             found = [psutil.Process(pid) for pid in pythons if psutil.pid_exists(pid)]
-            # Daemon and JVM first: an end in peace would end the workers, too, and frozen ones
-            # would be woken by the kernel when their daemon goes.
+            # The daemon first: when it ends, the kernel wakes and ends its frozen ones. The JVM
+            # last: without it, whoever waits for rows ends by itself.
             daemons = self._cluster.daemons(worker)
-            _kill([*daemons, *self._cluster.executors(worker)])
+            _kill(daemons)
             for process in found:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     _wait_until_orphan(process, daemons)
                     process.suspend()
                     self._frozen.append(process)
                     self.late["frozen"] += 1
+            _kill(self._cluster.executors(worker))
         return self._driver(driver)
 
 
