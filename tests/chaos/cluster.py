@@ -244,14 +244,18 @@ class Chaos:
     def _tasks(self) -> Counter[str]:
         """What Spark noted of its tasks since this was asked last."""
         found = Counter[str]()
-        for file in self._events.iterdir():
-            for line in file.read_text(errors="replace").splitlines():
+        for file in list(self._events.iterdir()):
+            try:
+                lines = file.read_text(errors="replace").splitlines()
+                file.unlink()
+            except FileNotFoundError:  # renamed by a JVM that ends: there is a next time
+                continue
+            for line in lines:
                 if '"SparkListenerTaskEnd"' in line[:60] and line.endswith("}"):
                     event = json.loads(line)
                     found["tasks"] += 1
                     found["speculated"] += event["Task Info"]["Speculative"]
                     found["lost"] += event["Task End Reason"]["Reason"] not in _NOT_LOST
-            file.unlink()
         return found
 
 
