@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from jobs import store_lock
-from jobs.lock import RunIsBusy, alone
+from jobs.hold import alone
+from jobs.lock import RunIsBusy
 from jobs.run import Run
 from pipeline import storage
 from pipeline.storage import Place
@@ -104,7 +105,7 @@ def test_of_several_who_take_over_at_once_one_does(
 
 def test_a_killed_process_of_this_machine_is_not_waited_for(root: Place) -> None:
     code = (
-        "import time; from jobs.lock import alone; from pipeline import storage\n"
+        "import time; from jobs.hold import alone; from pipeline import storage\n"
         f"with alone(storage.place({str(root)!r})): print('held', flush=True); time.sleep(300)"
     )
     command = [sys.executable, "-c", code]

@@ -148,7 +148,7 @@ def test_nothing_is_renamed_and_nothing_is_left_in_a_store(told: dict[str, Any])
     assert "COPY" not in [method for method, _ in told["asked"]]
     names = [name.removeprefix(told["roots"][1] + "/") for name in told["files"]]
     beside = [name for name in names if "/part-" not in name and "/_manifest.json" not in name]
-    assert beside == ["report.html", "run.toml"]
+    assert beside == ["report.html", "run.toml", "walk.jsonl"]
 
 
 @pytest.mark.parametrize(
