@@ -29,7 +29,7 @@ def test_each_raw_shard_is_one_task_and_an_empty_one_makes_no_file(
 
     results = download(spark.read.parquet(str(source)), str(folder), site.settings())
     told = sorted(tuple(row) for row in results.collect())
-    assert told == [(0, 3, 3), (2, 4, 4)]
+    assert told == [(0, 3, 3, None, None), (2, 4, 4, None, None)]
     assert sorted(file.stem for file in folder.glob("*.tar")) == ["00000", "00002"]
     assert [row["position"] for row in images(folder, 2)] == [0, 1, 2, 3]
     assert results.rdd.getNumPartitions() == 3

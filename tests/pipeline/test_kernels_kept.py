@@ -39,7 +39,7 @@ def test_an_executor_does_not_compile_what_another_one_has(tmp_path: Path) -> No
         place.parent.mkdir()
         place.write_bytes(packed.read_bytes())
     with zipfile.ZipFile(places[2], "a") as other:
-        other.writestr("pipeline/more.py", "")
+        other.writestr("pipeline/more.py", "from pipeline.kernels import kernel\n")
     cache = tmp_path / "cache"
     assert _hits(places[0], cache)[0] == 0
     assert _hits(places[1], cache)[0] == 1
