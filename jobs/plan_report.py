@@ -6,13 +6,14 @@ that an assumption that is wrong and a rate that is wrong stand apart.
 
 import os
 import re
-from pathlib import Path
 from typing import Any
 
 from jobs import plan, plan_rates
 from jobs.plan_rates import Figure, Rates
 from jobs.run import Run
 from jobs.walk import STAGES, Stage
+from pipeline import storage
+from pipeline.storage import Place
 
 _MAIN = {"derive": "queries", "dedup": "deduped"}
 """The table that counts, where it is not the first that a stage writes."""
@@ -23,11 +24,11 @@ def main_table(stage: Stage) -> str:
     return _MAIN.get(stage.verb, stage.writes[0])
 
 
-def bytes_of(folder: Path) -> int:
+def bytes_of(folder: Place) -> int:
     """Bytes of a table's own files: no notes, no indexes."""
     return sum(
-        file.stat().st_size
-        for file in folder.rglob("*")
+        size
+        for file, size in storage.sizes(folder)
         if file.suffix in (".parquet", ".tar") and not file.name.startswith(("_", "."))
     )
 
@@ -43,7 +44,7 @@ def summary(run: Run) -> dict[str, Any] | None:
     cores = _cores(run.settings.spark.master)
     lines = []
     for stage in planned.stages:
-        manifest = found[stage.verb]
+        manifest = found.get(stage.verb)
         if manifest is None:
             continue
         table = main_table(next(one for one in STAGES if one.verb == stage.verb))
@@ -55,7 +56,7 @@ def summary(run: Run) -> dict[str, Any] | None:
                 "planned_rows": round(stage.rows_out),
                 "rows": manifest["rows"],
                 "planned_bytes": round(per_row * manifest["rows"]),
-                "bytes": _bytes(run, table),
+                "bytes": bytes_of(run.path(table)),
                 "planned_seconds": stage.core_seconds * share / (cores or 1),
                 "seconds": manifest["seconds"],
             }
@@ -71,12 +72,6 @@ def _with_sets_of(run: Run, found: dict[str, Any], rates: Rates) -> Rates:
     images = max(0, found["fingerprint"]["rows"] - found["download"]["rows"]) / hashes
     counted = {**rates.assumptions, "eval_images": Figure(images, "this run's own")}
     return rates._replace(assumptions=counted)
-
-
-def _bytes(run: Run, table: str) -> int | None:
-    """None on a store, where every file would be asked for."""
-    folder: object = run.path(table)
-    return bytes_of(folder) if isinstance(folder, Path) else None
 
 
 def _cores(master: str) -> int | None:
