@@ -1,4 +1,4 @@
-"""A few losses on a cluster, as `make test-chaos-cluster` brings about many."""
+"""A few losses on a cluster, and shards that always fail, as `make test-chaos-cluster` brings about many."""
 
 import random
 from collections import Counter
@@ -11,6 +11,8 @@ from tests.chaos.cluster import Chaos
 from tests.chaos.cluster_rounds import Kill
 from tests.chaos.cluster_told import differences, lost_and_doubled, told
 from tests.cluster.standalone import wait_for
+
+pytestmark = pytest.mark.chaos
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,7 @@ _STAGES = walk.STAGES[: _VERBS.index(STAGES[-1]) + 1]
 _PAIRS, _PORT = 300, 18597
 _SETS = (
     "balance.pairs_per_raw_shard=40",
-    "shard.samples_per_shard=40",
+    "shard.samples_per_shard=15",
     "download.threads=8",
     "download.connections_per_host=8",
     # No answer is late: on a busy machine it would not be the same one.
