@@ -1,4 +1,4 @@
-"""A few losses on a cluster, and shards that always fail, as `make test-chaos-cluster` brings about many."""
+"""Losses on a cluster, and shards that always fail; `make test-chaos-cluster` brings about many."""
 
 import random
 from collections import Counter
