@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.cluster.standalone import Cluster, driver, wait_for
 
@@ -32,6 +33,7 @@ _JOB = textwrap.dedent(
 )
 
 
+@pytest.mark.chaos
 def test_a_job_runs_on_every_worker_and_survives_the_loss_of_one(tmp_path: Path) -> None:
     out, log = tmp_path / "told", tmp_path / "driver.log"
     out.touch()
