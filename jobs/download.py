@@ -33,7 +33,7 @@ def main(run: Run) -> None:
     for number in range(1, settings.rounds + 1):
         staged = folder / f"_round-{number}"
         if number > 1:
-            images = rounds.read(run, raw_files(folder, shards), IMAGES)
+            images = run.frame(raw_files(folder, shards), IMAGES)
             place = (number, max(shards) + 1)
             with run.progress.watch(run.spark, f"what round {number} asks for"):
                 asked = rounds.another(run, staged, images, asked.reached, place)

@@ -9,17 +9,15 @@ that a killed run asks for the same once more.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from pyspark import TaskContext
 from pyspark.sql import DataFrame
-from pyspark.sql.pandas.types import to_arrow_schema
 
-from jobs.run import Run, spark_schema
+from jobs import tables
+from jobs.run import Run
 from pipeline import parts as pieces
 from pipeline import storage
 from pipeline.balance import Cut, again, arrivals, available, draw, from_table, further, to_table
@@ -101,19 +99,6 @@ def another(
     return Asked(_placed(run, folder, place, tasks), rows, tried_again, reached)
 
 
-def read(run: Run, files: Sequence[str | Place], schema: pa.Schema) -> DataFrame:
-    """Parquet files as a Spark table; those of a store without the JVM."""
-    if not files:
-        return run.spark.createDataFrame([], spark_schema(schema))
-    if not storage.is_address(files[0]):
-        return run.spark.read.schema(spark_schema(schema)).parquet(*map(str, files))
-
-    def rows(part: pieces.Part) -> Iterator[pa.RecordBatch]:
-        return pieces.read(part, schema.names)
-
-    return pieces.each(run.spark, parts([str(file) for file in files]), rows, spark_schema(schema))
-
-
 def clear(folder: Place) -> None:
     """Remove what is left of all rounds of the images in `folder`."""
     if storage.is_remote(folder):
@@ -127,15 +112,14 @@ def clear(folder: Place) -> None:
 
 def _placed(run: Run, folder: Place, place: tuple[int, int], tasks: int) -> DataFrame:
     """The staged pairs, old and new, with the task and the round of their download."""
-    files = [*_tables(folder / "drawn"), *_tables(folder / "again")]
-    if not files:
-        return run.spark.createDataFrame([], spark_schema(DRAWN))
-    return placed(read(run, sorted(files), DRAWN), *place, tasks)
+    files = [*tables.files_in(folder / "drawn"), *tables.files_in(folder / "again")]
+    pairs = run.frame(sorted(files, key=str), DRAWN)
+    return placed(pairs, *place, tasks) if files else pairs
 
 
 def _reasons(folder: Place) -> Counter[str]:
     counts = Counter[str]()
-    for part in parts(_tables(folder)):
+    for part in parts(tables.files_in(folder)):
         for batch in pieces.read(part, ["reason"]):
             found = batch.column("reason").value_counts().to_pylist()
             counts.update({entry["values"]: entry["counts"] for entry in found})
@@ -143,27 +127,11 @@ def _reasons(folder: Place) -> Counter[str]:
 
 
 def _empty(folder: Place) -> Place:
-    storage.clear(folder)
+    tables.remove(folder)
     storage.make_folder(folder)
     return folder
 
 
-def _tables(folder: Place) -> list[str]:
-    return [str(file) for file in storage.files(folder) if file.suffix == ".parquet"]
-
-
-def _written(frame: DataFrame, folder: Place) -> list[str]:
+def _written(frame: DataFrame, folder: Place) -> list[Place]:
     """The files of a Spark table, written for tasks that read it without the JVM."""
-    storage.clear(folder)
-    if storage.is_remote(folder):
-        into, schema = storage.absolute(folder), to_arrow_schema(frame.schema)
-
-        def write(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-            context: Any = TaskContext.get()
-            rows = pieces.write(into, context.partitionId(), schema, batches)
-            yield pa.RecordBatch.from_pydict({"rows": [rows]})
-
-        frame.mapInArrow(write, "rows long").collect()
-    else:
-        frame.write.parquet(str(folder))
-    return _tables(folder)
+    return tables.put(frame, _empty(folder))
