@@ -25,7 +25,7 @@ from pipeline.storage import Place
 
 def main(run: Run) -> None:
     settings = run.settings.download
-    folder = storage.place(storage.absolute(run.begin("images", resume=True)))
+    folder = run.begin("images", resume=True).absolute()
     clear_staged(folder)
     asked, rows, again = rounds.first(run), 0, Counter[str]()
     shards: list[int] = []
@@ -74,13 +74,7 @@ def _downloaded(
         rows = results.collect()
     seconds = time.time() - began
     clear_staged(folder)
-    poisoned = [
-        poison.Poisoned(shard_name(row["raw_shard"]), row["machine"], row["trouble"])
-        for row in rows
-        if row["trouble"] is not None
-    ]
-    if poisoned:
-        raise poison.told("download", poisoned, len(rows) - len(poisoned))
+    poison.check("download", [(shard_name(row["raw_shard"]), row) for row in rows])
     shards = [row["raw_shard"] for row in rows]
     sums = totals(folder, shards)
     facts = asdict(sums)

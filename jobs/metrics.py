@@ -143,18 +143,14 @@ def kept(root: Place) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="wit-") as folder:
         file = Path(folder, WALK)
-        if storage.exists(root / WALK):
-            file.write_bytes(storage.read(root / WALK))
+        storage.fetch(root / WALK, file)
         yield file
 
 
 def size_of(folder: Place) -> int:
     """The bytes of a table: of all files that are not hidden."""
-    begin, total = len(str(folder).rstrip("/")) + 1, 0
-    for file, size in storage.sizes(folder):
-        is_hidden = any(part.startswith(("_", ".")) for part in str(file)[begin:].split("/"))
-        total += 0 if is_hidden else size
-    return total
+    files = storage.sizes(folder)
+    return sum(size for file, size in files if not storage.is_hidden(folder, file))
 
 
 def _now() -> str:

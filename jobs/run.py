@@ -89,8 +89,8 @@ class Run:
             return cls(root, old)
         settings = load.load(config or kept, sets)
         different = changed(old.model_dump(), settings.model_dump())
-        is_begun = any(storage.exists(root / table.folder) for table in TABLES.values())
-        if different and is_begun and not update:
+        folders = (root / table.folder for table in TABLES.values())
+        if different and not update and any(map(storage.exists, folders)):
             raise OtherSettings(
                 f"{root} was made with other settings ({', '.join(different)}): add --update to "
                 "take the new ones and redo what they change, or name another --run"

@@ -23,18 +23,12 @@ def main(run: Run) -> None:
         balanced = balanced.join(run.read("deduped"), on="pair_id", how="left")
     placed, shards = plan(balanced, run.settings.shard)
     # Executors have working directories of their own.
-    folder = storage.place(storage.absolute(run.begin("shards", resume=True)))
+    folder = run.begin("shards", resume=True).absolute()
     raw_folder = storage.absolute(run.path("images"))
     clear_unfinished(folder)
     with run.progress.watch(run.spark, "shards"):
         rows = shard(placed, shards, raw_folder, str(folder)).toArrow().to_pylist()
-    poisoned = [
-        poison.Poisoned(row["name"], row["machine"], row["trouble"])
-        for row in rows
-        if row["trouble"] is not None
-    ]
-    if poisoned:
-        raise poison.told("shard", poisoned, len(rows) - len(poisoned))
+    poison.check("shard", [(row["name"], row) for row in rows])
     written = [Written(*(row[name] for name in Written._fields)) for row in rows]
     clear_others(folder, shards)
     write_text(folder, CARD, card(IN_JSON, alternatives=has_alternatives))

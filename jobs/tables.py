@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import re
 import shutil
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -18,8 +17,6 @@ from pipeline.storage import Place
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
 
-_HIDDEN = re.compile("/[_.]")
-
 
 def files_in(folder: Place) -> list[Place]:
     """The files of a table, without those whose name, or whose folder's, Spark skips."""
@@ -27,8 +24,7 @@ def files_in(folder: Place) -> list[Place]:
         found = [file for file in storage.files(folder) if file.suffix == ".parquet"]
     else:
         found = sorted(folder.rglob("*.parquet"))
-    begin = len(str(folder).rstrip("/"))
-    return [file for file in found if not _HIDDEN.search(str(file), begin)]
+    return [file for file in found if not storage.is_hidden(folder, file)]
 
 
 def frame(spark: SparkSession, files: Sequence[Place], schema: pa.Schema) -> DataFrame:

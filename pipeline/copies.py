@@ -10,7 +10,6 @@ import hashlib
 import os
 import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from upath import UPath
 
 from pipeline import inputs, storage
 from pipeline.errors import BadInput
+from pipeline.staged import scratch
 
 _AGAIN_SECONDS = 300.0
 """For so long a process takes it that an object is still the same."""
@@ -54,9 +54,7 @@ def arrived(files: Mapping[str, str]) -> None:
 
 def folder() -> Path:
     """Where this machine's copies lie."""
-    spark = os.environ.get("SPARK_LOCAL_DIRS", "").split(",")
-    scratch = next((name for name in spark if name and Path(name).is_dir()), tempfile.gettempdir())
-    found = Path(scratch, f"wit-copies-{os.getuid()}")
+    found = scratch() / f"wit-copies-{os.getuid()}"
     try:
         found.mkdir(mode=0o700, exist_ok=True)
         is_own = found.stat().st_uid == os.getuid()

@@ -51,18 +51,18 @@ def opened(
 
 def rows(files: Sequence[Place]) -> int:
     """How many there are in all, by the footers."""
-    return sum(of_each(lambda file: int(_footer(file).num_rows), files))
+    return sum(of_each(lambda file: int(footer(file).num_rows), files))
 
 
 def group_rows(file: Place) -> list[int]:
     """How many there are in each row group."""
-    footer = _footer(file)
-    return [footer.row_group(group).num_rows for group in range(footer.num_row_groups)]
+    told = footer(file)
+    return [told.row_group(group).num_rows for group in range(told.num_row_groups)]
 
 
 def schemas(files: Sequence[Place]) -> list[pa.Schema]:
     """The columns of each file."""
-    return list(of_each(lambda file: _footer(file).schema.to_arrow_schema(), files))
+    return list(of_each(lambda file: footer(file).schema.to_arrow_schema(), files))
 
 
 def tables(files: Sequence[Place], columns: list[str] | None = None) -> Iterator[pa.Table]:
@@ -80,7 +80,8 @@ def dataset(files: Sequence[Place], schema: pa.Schema | None = None) -> ds.Datas
     return ds.FileSystemDataset(fragments, schema or fragments[0].physical_schema, kind)
 
 
-def _footer(file: Place) -> pq.FileMetaData:
+def footer(file: Place) -> pq.FileMetaData:
+    """What a file tells of itself. Raises FileNotFoundError, and ArrowInvalid."""
     return pq.read_metadata(_Ranges(file) if storage.is_remote(file) else file)
 
 

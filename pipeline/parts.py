@@ -5,9 +5,6 @@ file of its own number: the same table gives the same bytes on any number of wor
 and in a store.
 """
 
-import errno
-import os
-import socket
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -23,7 +20,7 @@ from pyspark.sql.types import StructType
 
 from pipeline import parquet_files, storage
 from pipeline.errors import BadInput
-from pipeline.staged import scratch_folder
+from pipeline.staged import GO_ON, room_in, scratch
 from pipeline.storage import Place
 
 _BATCH_ROWS = 1 << 15
@@ -91,8 +88,8 @@ def write(
     if not storage.is_remote(where):
         staged = where / f".part-{number:06d}.{uuid4().hex}"
         return _write(staged, where / name, schema, batches)
-    with tempfile.TemporaryDirectory(prefix="wit-", dir=scratch_folder()) as scratch:
-        return _write(Path(scratch, name), where / name, schema, batches)
+    with tempfile.TemporaryDirectory(prefix="wit-", dir=scratch()) as beside:
+        return _write(Path(beside, name), where / name, schema, batches)
 
 
 def name_of(number: int) -> str:
@@ -105,20 +102,14 @@ def _write(staged: Path, where: Place, schema: pa.Schema, batches: Iterable[pa.R
     words = [field.name for field in schema if field.name in ("language", "status", "reason")]
     rows = 0
     try:
-        with pq.ParquetWriter(
-            staged, schema, compression="zstd", compression_level=1, use_dictionary=words
-        ) as file:
-            for table in _gathered(batches, schema):
-                file.write_table(table, row_group_size=max(table.num_rows, 1))
-                rows += table.num_rows
-        storage.put_file(staged, where)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise BadInput(
-            f"{socket.gethostname()}: {staged.parent} takes no more ({os.strerror(error.errno)}): "
-            "make room there, and run it again"
-        ) from None
+        with room_in(staged.parent, GO_ON):
+            with pq.ParquetWriter(
+                staged, schema, compression="zstd", compression_level=1, use_dictionary=words
+            ) as file:
+                for table in _gathered(batches, schema):
+                    file.write_table(table, row_group_size=max(table.num_rows, 1))
+                    rows += table.num_rows
+            storage.put_file(staged, where)
     finally:
         staged.unlink(missing_ok=True)
     return rows

@@ -15,9 +15,8 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from pipeline import places, storage
+from pipeline import parquet_files, places, storage
 from pipeline import staged as staged_files
 from pipeline.staged import scratch, sync
 from pipeline.storage import Place
@@ -69,12 +68,7 @@ def whole(folder: Place, number: int, made_of: str) -> Written | None:
 
 def _noted(parquet: Place) -> dict[str, Any]:
     """What a shard's parquet tells of it."""
-    if storage.is_remote(parquet):
-        with storage.opened(parquet) as file:
-            metadata = pq.read_metadata(file).metadata
-    else:
-        metadata = pq.read_metadata(parquet).metadata
-    told: dict[str, Any] = json.loads((metadata or {})[_NOTE])
+    told: dict[str, Any] = json.loads((parquet_files.footer(parquet).metadata or {})[_NOTE])
     return told
 
 

@@ -69,6 +69,17 @@ def tried(work: Callable[..., T], *arguments: Any, tries: int) -> T | Trouble:
         return Trouble(socket.gethostname(), _in_a_line(error))
 
 
+def check(verb: str, rows: Sequence[tuple[str, Any]]) -> None:
+    """Raise BadInput where the rows of shards, each with the shard's name, tell of trouble."""
+    poisoned = [
+        Poisoned(name, row["machine"], row["trouble"])
+        for name, row in rows
+        if row["trouble"] is not None
+    ]
+    if poisoned:
+        raise told(verb, poisoned, len(rows) - len(poisoned))
+
+
 def told(verb: str, poisoned: Sequence[Poisoned], others: int) -> BadInput:
     """What a stage says in the end of shards that could not be made."""
     named = sorted(poisoned)

@@ -63,7 +63,12 @@ def raw_tar(folder: Place, raw_shard: int) -> Place:
     if not storage.is_remote(plain):
         return plain
     stats = json.loads(storage.read(folder / f"{shard_name(raw_shard)}{STATS}"))
-    return folder / next(str(file) for file in stats["files"] if file.endswith(".tar"))
+    return folder / tar_of(stats)
+
+
+def tar_of(stats: Mapping[str, Any]) -> str:
+    """The name of the tar that the statistics of a shard tell of."""
+    return next(str(file) for file in stats["files"] if file.endswith(".tar"))
 
 
 class RawTars:

@@ -264,6 +264,11 @@ def below(folder: Place, where: Place) -> str:
     return str(where)[len(str(folder).rstrip("/")) + 1 :]
 
 
+def is_hidden(folder: Place, where: Place) -> bool:
+    """Whether a place in a folder, or a folder between them, has a name that Spark passes over."""
+    return any(step.startswith(("_", ".")) for step in below(folder, where).split("/"))
+
+
 @contextmanager
 def local(where: Place, scratch: str | None = None) -> Iterator[Path]:
     """A file of this machine with the bytes of an object, gone afterwards if it was fetched."""

@@ -18,7 +18,7 @@ from uuid import uuid4
 from upath import UPath
 
 from pipeline import storage
-from pipeline.raw_shards import STATS, shard_name, stats_in, stats_of_whole
+from pipeline.raw_shards import STATS, shard_name, stats_in, stats_of_whole, tar_of
 from pipeline.storage import Place
 
 _FOLDER = "_attempts"
@@ -39,7 +39,7 @@ def settled(folder: UPath, name: str, pairs: str) -> dict[str, Any] | None:
         stats: dict[str, Any] = json.loads(storage.read(note))
     except FileNotFoundError:
         return None
-    tar = _tar(stats)
+    tar = tar_of(stats)
     try:
         table = storage.read(folder / stats["hidden"])
     except FileNotFoundError:
@@ -120,7 +120,3 @@ def _note(folder: Place, name: str, pairs: str) -> Place:
 
 def _text(stats: dict[str, Any]) -> str:
     return json.dumps(stats, indent=1, sort_keys=True)
-
-
-def _tar(stats: dict[str, Any]) -> str:
-    return next(str(file) for file in stats["files"] if file.endswith(".tar"))

@@ -17,7 +17,6 @@ from pipeline.ingest.links import Link
 from pipeline.ingest.quotes import Stretch, first_rows, follow
 from pipeline.ingest.rows import Layout, Part, batches_in, parquet
 from pipeline.settings import IngestSettings, TableSource
-from pipeline.storage import Place
 
 _PART_BYTES = 64 << 20
 """Of plain text, or of parquet unpacked, that one task reads."""
@@ -104,7 +103,11 @@ def _files(source: TableSource) -> list[str]:
     if kind == "file":
         return [path]
     folder = storage.place(path)
-    found = [] if kind is None else [f for f in storage.files(folder) if not _is_hidden(f, folder)]
+    found = (
+        []
+        if kind is None
+        else [f for f in storage.files(folder) if not storage.is_hidden(folder, f)]
+    )
     if source.format is None:
         formats = {format_of(file) for file in found} - {None}
         wanted = "parquet" if "parquet" in formats else min(formats, default=None, key=str)
@@ -121,12 +124,6 @@ def _files(source: TableSource) -> list[str]:
         what = "does not exist" if kind is None else "holds no table"
         raise BadInput(f"ingest.tables: {path} {what} (parquet, csv, tsv, jsonl): correct the path")
     return [str(file) for file in found]
-
-
-def _is_hidden(file: Place, folder: Place) -> bool:
-    """Spark and others leave such files beside a table."""
-    inside = str(file).removeprefix(str(folder)).strip("/")
-    return any(step.startswith(("_", ".")) for step in inside.split("/"))
 
 
 def _parts(spark: SparkSession, path: str, layout: Layout) -> list[Part]:

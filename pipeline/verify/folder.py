@@ -45,7 +45,7 @@ def look(where: Place, found: Findings, *, ours: bool = False) -> Folder:
     Raises BadInput where there is nothing to verify.
     """
     if storage.is_remote(where):
-        below = [str(file)[len(str(where)) :].strip("/") for file in storage.files(where)]
+        below = [storage.below(where, file) for file in storage.files(where)]
         if not below:
             raise BadInput(f"{where} holds nothing: name a folder of shards")
         with tempfile.TemporaryDirectory(prefix="wit-verify-") as scratch:
