@@ -15,7 +15,7 @@ from jobs import walk
 from jobs.audit_command import audit
 from jobs.evaluate_command import evaluate
 from jobs.export_command import export
-from jobs.options import Again, Config, Master, RunDir, Sets, Update, on_master
+from jobs.options import Again, Config, Master, RunDir, Sets, Update, opened
 from jobs.plan_command import plan
 from jobs.run import Run
 from pipeline.errors import BadInput, WitError
@@ -45,8 +45,7 @@ def build(
     master: Master = None,
 ) -> None:
     """Every stage that is missing or stale, in order, and the report."""
-    opened = on_master(Run.open(run, config, sets or [], update=update), master)
-    walk.build(opened, again=again)
+    walk.build(opened(run, config, sets, update=update, master=master), again=again)
 
 
 @app.command(rich_help_panel=_STAGES)
@@ -61,8 +60,8 @@ def derive(
 ) -> None:
     """sources -> words, bigrams, titles, queries"""
     if explain is None:
-        opened = on_master(Run.open(run, config, sets or [], update=update), master)
-        walk.one(opened, "derive", again=again)
+        asked = opened(run, config, sets, update=update, master=master)
+        walk.one(asked, "derive", again=again)
         return
     if config is not None or sets or update or again or master:
         raise BadInput("--explain makes nothing: leave out the other options but --run")
@@ -80,8 +79,8 @@ def _add_stage(verb: str, doc: str) -> None:
         again: Again = False,
         master: Master = None,
     ) -> None:
-        opened = on_master(Run.open(run, config, sets or [], update=update), master)
-        walk.one(opened, verb, again=again)
+        asked = opened(run, config, sets, update=update, master=master)
+        walk.one(asked, verb, again=again)
 
     command.__doc__ = doc
     app.command(verb, rich_help_panel=_STAGES)(command)
@@ -111,13 +110,13 @@ def status(
 
     if watch and as_json:
         raise BadInput("--json tells once: leave out --watch")
-    opened = Run.open(run, None, [])
+    asked = Run.open(run, None, [])
     if as_json:
-        show_json(opened)
+        show_json(asked)
     elif watch:
-        follow(opened)
+        follow(asked)
     else:
-        show(opened)
+        show(asked)
 
 
 @app.command()

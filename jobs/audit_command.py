@@ -7,8 +7,7 @@ from typing import Annotated
 import typer
 
 from jobs import walk
-from jobs.options import Again, Config, Master, MaybeRun, Sets, Update, on_master
-from jobs.run import Run
+from jobs.options import Again, Config, Master, MaybeRun, Sets, Update, opened
 from pipeline.errors import BadInput
 
 
@@ -69,6 +68,5 @@ def audit(
         given |= {"predictions": [str(path.absolute()) for path in predictions]}
     laid = [f"audit.{key}={json.dumps(value)}" for key, value in given.items()]
     may_change = update or (bool(given) and config is None and not sets)
-    opened = Run.open(run, config, [*(sets or []), *laid], update=may_change)
-    opened = on_master(opened, master)
-    walk.one(opened, "audit", again=again)
+    sets = [*(sets or []), *laid]
+    walk.one(opened(run, config, sets, update=may_change, master=master), "audit", again=again)

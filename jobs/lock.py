@@ -97,16 +97,25 @@ def alone(root: Path, say: Callable[[str], None] | None = None) -> Iterator[Hold
         me = Owner(socket.gethostname(), os.getpid(), time.time())
         _write(file, json.dumps(asdict(me)))
         hold = Hold(path, me)
-        done = threading.Event()
-        beating = threading.Thread(target=hold.beat, args=(done,), daemon=True)
-        beating.start()
         try:
-            yield hold
+            with beating(hold.beat):
+                yield hold
         finally:
-            done.set()
-            beating.join(timeout=5)
             if _owner(path) == me:
                 _write(file, "")
+
+
+@contextmanager
+def beating(beat: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Give signs of life as long as the block runs; `beat` ends when its event is set."""
+    done = threading.Event()
+    thread = threading.Thread(target=beat, args=(done,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(timeout=5)
 
 
 def owner(root: Path) -> Owner | None:

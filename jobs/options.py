@@ -49,8 +49,22 @@ Master = Annotated[
 _MASTERS = re.compile(r"local(\[.+\])?|yarn|spark://\S+:\d+|k8s://\S+")
 
 
+def opened(
+    where: Path,
+    config: Path | None,
+    sets: list[str] | None,
+    *,
+    update: bool,
+    master: str | None = None,
+) -> Run:
+    """The run at `where`, its stages on `master` where one is named.
+
+    What the run keeps of its own master stays as it is.
+    """
+    return on_master(Run.open(where, config, sets or [], update=update), master)
+
+
 def on_master(run: Run, master: str | None) -> Run:
-    """The run, its stages on `master` where one is named. What the run keeps stays as it is."""
     if master is None:
         return run
     if not _MASTERS.fullmatch(master):

@@ -19,14 +19,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
-from jobs.lock import RunIsBusy
+from jobs.lock import BEAT_SECONDS, STALE_SECONDS, RunIsBusy, beating
 from pipeline import storage
 from pipeline.errors import WitError
 from pipeline.storage import Place
 
 LOCK = "_lock.json"
-BEAT_SECONDS = 30.0
-STALE_SECONDS = 300.0
 
 
 @dataclass(frozen=True)
@@ -94,14 +92,10 @@ def alone(root: Place, say: Callable[[str], None] | None = None) -> Iterator[Hol
     if not _created(where, me):
         _take_over(root, me, say)
     hold = Hold(where, me)
-    done = threading.Event()
-    beating = threading.Thread(target=hold.beat, args=(done,), daemon=True)
-    beating.start()
     try:
-        yield hold
+        with beating(hold.beat):
+            yield hold
     finally:
-        done.set()
-        beating.join(timeout=5)
         with suppress(WitError, OSError):  # where it stays, it will be found to be old
             if owner_of(where) == me:
                 storage.remove(where)

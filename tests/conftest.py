@@ -12,6 +12,7 @@ from jobs.run import Run
 from jobs.spark import session
 from jobs.world import World, make_world, serve
 from pipeline.settings import SparkSettings
+from tests.s3_server import S3Server, served
 
 PAIRS = 300
 PORT = 18584
@@ -33,6 +34,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = make_world(tmp_path_factory.mktemp("world") / "web", PAIRS, port=PORT)
     with serve(made.folder, made.port):
         yield made
+
+
+@pytest.fixture(scope="module")
+def one_s3() -> Iterator[S3Server]:
+    with served() as found:
+        yield found
+
+
+@pytest.fixture
+def s3(one_s3: S3Server) -> Iterator[S3Server]:
+    """An object store without faults, that has been asked for nothing yet."""
+    one_s3.asked.clear()
+    yield one_s3
+    one_s3.faults.clear()
+    one_s3.seconds = 0.0
 
 
 @pytest.fixture(scope="session")

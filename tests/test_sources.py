@@ -7,8 +7,9 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import cluster_ingest
 import pytest
@@ -23,28 +24,33 @@ from pipeline.ingest import sources as sources_of
 from pipeline.ingest.rows import Layout, Part
 from pipeline.settings import EvalSet, TableSource
 from queries import pageviews, ranges
-from tests.s3_server import BUCKET, S3Server, s3_server
+from tests.s3_server import BUCKET, S3Server
 
 
-@pytest.fixture(scope="module")
-def one_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+@pytest.fixture(scope="module", autouse=True)
+def _small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     scratch = tmp_path_factory.mktemp("scratch")
-    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
+    with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SPARK_LOCAL_DIRS", str(scratch))
-        patch.setattr("pipeline.store_calls.FIRST_WAIT_SECONDS", 0.01)
         patch.setattr("s3fs.S3FileSystem.retries", 2)  # they wait longer each time
         patch.setattr("pipeline.storage._BLOCK_BYTES", 1 << 14)
         patch.setattr("pipeline.ingest.sources._PART_BYTES", 20_000)
-        yield server
+        yield
 
 
-@pytest.fixture
-def server(one_server: S3Server) -> Iterator[S3Server]:
-    yield one_server
-    one_server.faults.clear()
-    one_server.asked.clear()
+class _Stored(NamedTuple):
+    """A source on a disk, how it is read, and the address of the same in a store."""
+
+    read: Callable[[str], Any]
+    here: str
+    address: str
+
+
+def _stored(tmp_path: Path, kind: str) -> _Stored:
+    write, read = KINDS[kind]
+    (folder := tmp_path / "of").mkdir()
+    name = write(folder)
+    return _Stored(read, str(folder / name), _upload(folder, name))
 
 
 def _upload(folder: Path, name: str) -> str:
@@ -61,86 +67,75 @@ def _is_object(method: str, path: str) -> bool:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_source_gives_the_same_from_an_address_as_from_a_disk(
-    server: S3Server, tmp_path: Path, kind: str
+    s3: S3Server, tmp_path: Path, kind: str
 ) -> None:
-    write, read = KINDS[kind]
-    (folder := tmp_path / "of").mkdir()
-    name = write(folder)
-    expected = read(str(folder / name))
-    address = _upload(folder, name)
-    server.asked.clear()
+    source = _stored(tmp_path, kind)
+    expected = source.read(source.here)
+    s3.asked.clear()
 
-    assert read(address) == expected
-    assert any(_is_object(*asked) for asked in server.asked)
+    assert source.read(source.address) == expected
+    assert any(_is_object(*asked) for asked in s3.asked)
     assert not list(tmp_path.glob("**/s3:*"))
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_store_that_refuses_and_cuts_off_loses_no_row(
-    server: S3Server, tmp_path: Path, kind: str
+    s3: S3Server, tmp_path: Path, kind: str
 ) -> None:
-    write, read = KINDS[kind]
-    (folder := tmp_path / "of").mkdir()
-    name = write(folder)
-    expected = read(str(folder / name))
-    address = _upload(folder, name)
+    source = _stored(tmp_path, kind)
+    expected = source.read(source.here)
     chance = random.Random(3)
-    busy = server.refuse(None, fits=lambda method, path: chance.random() < 0.1)
+    busy = s3.refuse(None, fits=lambda method, path: chance.random() < 0.1)
     cuts = [
-        server.cut(None, how, lambda *asked: _is_object(*asked) and chance.random() < 0.1)
+        s3.cut(None, how, lambda *asked: _is_object(*asked) and chance.random() < 0.1)
         for how in ("off", "short")
     ]
-    server.cut(1, "off", _is_object)
+    s3.cut(1, "off", _is_object)
 
-    assert read(address) == expected
-    assert sum(fault.met for fault in (busy, *cuts, server.faults[-1])) > 0
+    assert source.read(source.address) == expected
+    assert sum(fault.met for fault in (busy, *cuts, s3.faults[-1])) > 0
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_source_that_is_not_there_or_denied_is_told_with_its_address(
-    server: S3Server, tmp_path: Path, kind: str
+    s3: S3Server, tmp_path: Path, kind: str
 ) -> None:
-    write, read = KINDS[kind]
-    (folder := tmp_path / "of").mkdir()
-    name = write(folder)
-    address = _upload(folder, name)
-    fault = server.refuse(None, 403, "AccessDenied")
+    source = _stored(tmp_path, kind)
+    fault = s3.refuse(None, 403, "AccessDenied")
     with pytest.raises(BadInput) as told:
-        read(address)
-    begin = f"{socket.gethostname()}: s3://{BUCKET}/{folder.parent.name}/of/"
+        source.read(source.address)
+    begin = f"{socket.gethostname()}: s3://{BUCKET}/{tmp_path.name}/of/"
     assert str(told.value).startswith(begin), told.value
     assert "access is denied" in str(told.value)
 
     fault.times = 0
-    storage.clear(storage.place(address).parent)
+    storage.clear(storage.place(source.address).parent)
     if kind != "index of a dump":  # a dump needs none
-        with pytest.raises(BadInput, match=re.escape(address)) as told:
-            read(address)
+        with pytest.raises(BadInput, match=re.escape(source.address)) as told:
+            source.read(source.address)
         assert "\n" not in str(told.value)
 
 
 @pytest.mark.parametrize("how", ["off", "short"])
 @pytest.mark.parametrize("kind", ["wat", "packed dump", "packed pageviews", "csv.gz", "parquet"])
 def test_what_is_cut_off_each_time_is_an_error_and_no_end(
-    server: S3Server, tmp_path: Path, kind: str, how: str
+    s3: S3Server, tmp_path: Path, kind: str, how: str
 ) -> None:
-    write, read = KINDS[kind]
-    (folder := tmp_path / "of").mkdir()
-    address = _upload(folder, write(folder))
-    server.cut(None, how, lambda *asked: _is_object(*asked) and ".parquet?" not in asked[1])
+    source = _stored(tmp_path, kind)
+    s3.cut(None, how, lambda *asked: _is_object(*asked) and ".parquet?" not in asked[1])
     if kind == "parquet":  # its columns, and not its footer
-        (parts,) = [sources_of.table_parts(None, TableSource(path=address))]  # type: ignore[arg-type]
-        server.cut(None, how, _is_object)
+        (parts,) = [sources_of.table_parts(None, TableSource(path=source.address))]  # type: ignore[arg-type]
+        s3.cut(None, how, _is_object)
         with pytest.raises(BadInput, match="no answer in 5 tries"):
             list(rows.batches_in(parts[0]))
         return
 
     with pytest.raises(BadInput, match="no answer in 5 tries"):
-        read(address)
+        source.read(source.address)
 
 
 def test_an_object_that_changes_or_goes_while_it_is_read_ends_the_reading(
-    server: S3Server, tmp_path: Path
+    s3: S3Server, tmp_path: Path
 ) -> None:
     where = storage.place(f"s3://{BUCKET}/{tmp_path.name}/x")
     storage.put(where, b"one line\n" * 9000)
@@ -156,7 +151,7 @@ def test_an_object_that_changes_or_goes_while_it_is_read_ends_the_reading(
             file.read()
 
 
-def test_lines_and_seeks_are_those_of_a_file(server: S3Server, tmp_path: Path) -> None:
+def test_lines_and_seeks_are_those_of_a_file(s3: S3Server, tmp_path: Path) -> None:
     data = random.Random(1).randbytes(100_000)
     where = storage.place(f"s3://{BUCKET}/{tmp_path.name}/x")
     storage.put(where, data)
@@ -180,9 +175,7 @@ def test_lines_and_seeks_are_those_of_a_file(server: S3Server, tmp_path: Path) -
 # -- patterns ------------------------------------------------------------------------------
 
 
-def test_a_pattern_names_the_files_of_a_store_as_of_a_folder(
-    server: S3Server, tmp_path: Path
-) -> None:
+def test_a_pattern_names_the_files_of_a_store_as_of_a_folder(s3: S3Server, tmp_path: Path) -> None:
     (folder := tmp_path / "of").mkdir()
     names = ["b/1.wat.gz", "a/2.wat.gz", "a/1.wat.gz", "a/1.warc.gz", "c/d/3.wat.gz"]
     for name in names:
@@ -198,13 +191,11 @@ def test_a_pattern_names_the_files_of_a_store_as_of_a_folder(
     assert jobs_sources.expand([there + "none/*.gz"]) == [there + "none/*.gz"]
 
 
-def test_a_new_object_fits_a_pattern_that_was_asked_before(
-    server: S3Server, tmp_path: Path
-) -> None:
+def test_a_new_object_fits_a_pattern_that_was_asked_before(s3: S3Server, tmp_path: Path) -> None:
     there = f"s3://{BUCKET}/{tmp_path.name}"
     storage.put(storage.place(f"{there}/a.gz"), b"x")
     assert jobs_sources.expand([f"{there}/*.gz"]) == [f"{there}/a.gz"]
-    environment = {**os.environ, **server.environment}
+    environment = {**os.environ, **s3.environment}
     code = f"from pipeline import storage; storage.put(storage.place('{there}/b.gz'), b'y')"
     subprocess.run([sys.executable, "-c", code], env=environment, check=True, timeout=60)
     assert jobs_sources.expand([f"{there}/*.gz"]) == [f"{there}/a.gz", f"{there}/b.gz"]
@@ -244,13 +235,11 @@ def test_a_path_that_only_the_driver_sees_is_told_with_machine_and_next_step(
 # -- copies --------------------------------------------------------------------------------
 
 
-def _gets(server: S3Server, name: str) -> int:
-    return sum(_is_object(*asked) and name in asked[1] for asked in server.asked)
+def _gets(s3: S3Server, name: str) -> int:
+    return sum(_is_object(*asked) and name in asked[1] for asked in s3.asked)
 
 
-def test_a_copy_is_fetched_once_by_all_processes_of_a_machine(
-    server: S3Server, tmp_path: Path
-) -> None:
+def test_a_copy_is_fetched_once_by_all_processes_of_a_machine(s3: S3Server, tmp_path: Path) -> None:
     address = f"s3://{BUCKET}/{tmp_path.name}/list.txt"
     storage.put(storage.place(address), b"a.example\n")
     code = (
@@ -266,13 +255,13 @@ def test_a_copy_is_fetched_once_by_all_processes_of_a_machine(
     (file,) = map(Path, told)
     assert file.name == "list.txt"
     assert file.read_bytes() == b"a.example\n"
-    assert _gets(server, "list.txt") == 1
+    assert _gets(s3, "list.txt") == 1
     assert copies.local(address) == file
-    assert _gets(server, "list.txt") == 1
+    assert _gets(s3, "list.txt") == 1
 
 
 def test_an_object_that_was_changed_is_another_copy(
-    server: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(copies, "_AGAIN_SECONDS", 0.0)
     address = f"s3://{BUCKET}/{tmp_path.name}/list.txt"
@@ -288,11 +277,11 @@ def test_an_object_that_was_changed_is_another_copy(
     assert not first.exists()
 
 
-def test_a_copy_that_broke_off_is_not_there(server: S3Server, tmp_path: Path) -> None:
+def test_a_copy_that_broke_off_is_not_there(s3: S3Server, tmp_path: Path) -> None:
     address = f"s3://{BUCKET}/{tmp_path.name}/long.bin"
     data = random.Random(4).randbytes(100_000)
     storage.put(storage.place(address), data)
-    fault = server.cut(None, "off", lambda *a: _is_object(*a) and _gets(server, "long.bin") > 2)
+    fault = s3.cut(None, "off", lambda *a: _is_object(*a) and _gets(s3, "long.bin") > 2)
     with pytest.raises(BadInput, match="no answer in 5 tries"):
         copies.local(address)
     assert not list(copies.folder().rglob("long.bin"))
@@ -302,7 +291,7 @@ def test_a_copy_that_broke_off_is_not_there(server: S3Server, tmp_path: Path) ->
 
 
 def test_a_full_scratch_disk_is_told_with_machine_folder_and_next_step(
-    server: S3Server, tmp_path: Path
+    s3: S3Server, tmp_path: Path
 ) -> None:
     address = f"s3://{BUCKET}/{tmp_path.name}/long.bin"
     storage.put(storage.place(address), bytes(100_000))
@@ -327,7 +316,7 @@ def test_a_full_scratch_disk_is_told_with_machine_folder_and_next_step(
 
 
 def test_workers_of_a_cluster_find_what_the_driver_and_a_store_have(
-    spark: SparkSession, server: S3Server, tmp_path: Path
+    spark: SparkSession, s3: S3Server, tmp_path: Path
 ) -> None:
     (folder := tmp_path / "of").mkdir()
     table, pictures = (KINDS[kind].write(folder) for kind in ("csv", "tar of pictures"))

@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -19,7 +18,7 @@ from jobs.lock import RunIsBusy
 from jobs.run import Run
 from pipeline import storage
 from pipeline.storage import Place
-from tests.s3_server import BUCKET, S3Server, served
+from tests.s3_server import BUCKET, S3Server
 
 _ELSEWHERE = {
     "owner": "1" * 32,
@@ -30,14 +29,8 @@ _ELSEWHERE = {
 }
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with served() as server:
-        yield server
-
-
 @pytest.fixture
-def root(server: S3Server, tmp_path: Path) -> Place:
+def root(s3: S3Server, tmp_path: Path) -> Place:
     return storage.place(f"s3://{BUCKET}/{tmp_path.name}")
 
 

@@ -1,24 +1,16 @@
 """wit verify of shards in a store: the same findings as on a disk"""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import pytest
 from typer.testing import CliRunner, Result
 
 from jobs.__main__ import app
 from pipeline import storage
 from pipeline.storage import Place
 from tests.pipeline import verify_shards as made
-from tests.s3_server import BUCKET, S3Server, served
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[S3Server]:
-    with served() as server:
-        yield server
+from tests.s3_server import BUCKET, S3Server
 
 
 def _verify(*words: object) -> Result:
@@ -31,7 +23,7 @@ def _findings(where: Place, report: Path) -> Any:
     return json.loads(report.read_text())["findings"]
 
 
-def test_a_store_is_told_of_what_a_disk_is(server: S3Server, tmp_path: Path) -> None:
+def test_a_store_is_told_of_what_a_disk_is(s3: S3Server, tmp_path: Path) -> None:
     disk = made.write_ours(tmp_path / "shards", made.pairs(7))
     store = storage.place(f"s3://{BUCKET}/{tmp_path.name}/09_shards")
     for file in disk.iterdir():
@@ -52,6 +44,6 @@ def test_a_store_is_told_of_what_a_disk_is(server: S3Server, tmp_path: Path) -> 
     assert kinds >= {"another checksum", "no sidecar", "no sizes"}
 
 
-def test_a_place_in_a_store_without_shards_is_named(server: S3Server) -> None:
+def test_a_place_in_a_store_without_shards_is_named(s3: S3Server) -> None:
     told = _verify(f"s3a://{BUCKET}/nowhere")
     assert str(told.exception) == f"s3://{BUCKET}/nowhere holds nothing: name a folder of shards"

@@ -1,6 +1,5 @@
 """pipeline.parts and pipeline.parquet_files, in a store."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -14,7 +13,7 @@ from hypothesis import strategies as st
 from pipeline import parquet_files, parts, storage
 from pipeline.errors import BadInput
 from pipeline.storage import Place
-from tests.s3_server import BUCKET, S3Server, served
+from tests.s3_server import BUCKET, S3Server
 
 _SCHEMA = pa.schema(
     [
@@ -24,19 +23,6 @@ _SCHEMA = pa.schema(
         pa.field("of", pa.list_(pa.int32())),
     ]
 )
-
-
-@pytest.fixture(scope="module")
-def one_server() -> Iterator[S3Server]:
-    with served() as server:
-        yield server
-
-
-@pytest.fixture
-def server(one_server: S3Server) -> Iterator[S3Server]:
-    one_server.asked.clear()
-    yield one_server
-    one_server.faults.clear()
 
 
 def _rows(first: int, count: int) -> pa.Table:
@@ -59,7 +45,7 @@ _COLUMNS = st.none() | st.lists(st.sampled_from(_SCHEMA.names), min_size=1, uniq
 )
 @given(tables=_TABLES, rows=st.integers(30, 300), columns=_COLUMNS, tail=st.integers(1, 1 << 16))
 def test_a_table_is_cut_read_and_written_in_a_store_as_on_a_disk(
-    server: S3Server,
+    s3: S3Server,
     tmp_path_factory: pytest.TempPathFactory,
     tables: list[tuple[int, int]],
     rows: int,
@@ -92,7 +78,7 @@ def test_a_table_is_cut_read_and_written_in_a_store_as_on_a_disk(
 
 
 def test_a_row_group_is_fetched_at_once_and_others_are_not(
-    server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    s3: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(parquet_files, "_TAIL_BYTES", 1 << 16)
     pq.write_table(_rows(0, 60_000), tmp_path / "table", row_group_size=20_000)
@@ -100,14 +86,12 @@ def test_a_row_group_is_fetched_at_once_and_others_are_not(
     storage.put_file(tmp_path / "table", store / "table")
     todo = parts.parts([store / "table"], rows=20_000)
     assert len(todo) == 3
-    server.asked.clear()
+    s3.asked.clear()
     assert sum(batch.num_rows for batch in parts.read(todo[0])) == 20_000
-    assert [method for method, _ in server.asked].count("GET") == 2  # the footer, and the group
+    assert [method for method, _ in s3.asked].count("GET") == 2  # the footer, and the group
 
 
-def test_a_file_in_a_store_that_is_no_whole_parquet_is_named(
-    server: S3Server, tmp_path: Path
-) -> None:
+def test_a_file_in_a_store_that_is_no_whole_parquet_is_named(s3: S3Server, tmp_path: Path) -> None:
     pq.write_table(_rows(0, 9), tmp_path / "whole")
     store = _folder()
     for name, cut in (("broken", -5), ("empty", 0)):
@@ -118,21 +102,21 @@ def test_a_file_in_a_store_that_is_no_whole_parquet_is_named(
         parts.parts([store / "missing"])
 
 
-def test_the_server_of_the_tests_sees_copies(server: S3Server) -> None:
+def test_the_server_of_the_tests_sees_copies(s3: S3Server) -> None:
     store = _folder()
     storage.put(store / "one", b"x")
     store.fs.copy((store / "one").path, (store / "two").path)
-    assert "COPY" in [method for method, _ in server.asked]
+    assert "COPY" in [method for method, _ in s3.asked]
 
 
-def test_a_write_that_fails_leaves_what_was_there(server: S3Server) -> None:
+def test_a_write_that_fails_leaves_what_was_there(s3: S3Server) -> None:
     store = _folder()
     (first,), (other,) = _rows(0, 5).to_batches(), _rows(9, 7).to_batches()
     parts.write(str(store), 0, _SCHEMA, [first])
     before = storage.read(store / "part-000000.parquet")
-    server.refuse(None, 403, "AccessDenied", lambda method, path: method == "PUT")
+    s3.refuse(None, 403, "AccessDenied", lambda method, path: method == "PUT")
     with pytest.raises(BadInput, match="access is denied"):
         parts.write(str(store), 0, _SCHEMA, [other])
-    server.faults.clear()
+    s3.faults.clear()
     assert storage.read(store / "part-000000.parquet") == before
     assert len(storage.files(store)) == 1

@@ -5,39 +5,21 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pipeline import storage, store_calls
+from pipeline import storage
 from pipeline.errors import BadInput
-from tests.s3_server import BUCKET, S3Server, s3_server
-
-
-@pytest.fixture(scope="module")
-def one_server() -> Iterator[S3Server]:
-    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        patch.setattr(store_calls, "FIRST_WAIT_SECONDS", 0.01)
-        yield server
-
-
-@pytest.fixture
-def server(one_server: S3Server) -> Iterator[S3Server]:
-    yield one_server
-    one_server.faults.clear()
-    one_server.asked.clear()
-    one_server.seconds = 0.0
+from tests.s3_server import BUCKET, S3Server
 
 
 @pytest.fixture(params=["disk", "store"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> storage.Place:
     if request.param == "disk":
         return tmp_path
-    request.getfixturevalue("server")
+    request.getfixturevalue("s3")
     return storage.place(f"s3://{BUCKET}/{tmp_path.name}")
 
 
@@ -95,7 +77,7 @@ def test_of_many_that_create_one_thing_one_succeeds(folder: storage.Place) -> No
     assert storage.read(folder / "winner").decode() == tries[made.index(True)]
 
 
-def test_a_place_goes_to_other_processes_as_text(server: S3Server, tmp_path: Path) -> None:
+def test_a_place_goes_to_other_processes_as_text(s3: S3Server, tmp_path: Path) -> None:
     where = storage.place(f"s3a://{BUCKET}/{tmp_path.name}/x")
     storage.put(where, "hello")
     told = storage.absolute(where)
@@ -108,12 +90,12 @@ def test_a_place_goes_to_other_processes_as_text(server: S3Server, tmp_path: Pat
     assert storage.absolute(Path("x")) == str(Path.cwd() / "x")
 
 
-def test_busy_answers_are_ridden_out(server: S3Server, tmp_path: Path) -> None:
+def test_busy_answers_are_ridden_out(s3: S3Server, tmp_path: Path) -> None:
     folder = storage.place(f"s3://{BUCKET}/{tmp_path.name}")
     faults = [
-        server.refuse(6, fits=lambda method, path: method == "PUT"),
-        server.refuse(3, fits=lambda method, path: method == "GET"),
-        server.refuse(2, 500, "InternalError", lambda method, path: method == "HEAD"),
+        s3.refuse(6, fits=lambda method, path: method == "PUT"),
+        s3.refuse(3, fits=lambda method, path: method == "GET"),
+        s3.refuse(2, 500, "InternalError", lambda method, path: method == "HEAD"),
     ]
     storage.put(folder / "one", b"x" * 1000)
 
@@ -122,43 +104,41 @@ def test_busy_answers_are_ridden_out(server: S3Server, tmp_path: Path) -> None:
     assert [fault.met for fault in faults] == [6, 3, 2]
 
 
-def test_a_reader_in_the_middle_of_a_file_rides_them_out(server: S3Server, tmp_path: Path) -> None:
+def test_a_reader_in_the_middle_of_a_file_rides_them_out(s3: S3Server, tmp_path: Path) -> None:
     where = storage.place(f"s3://{BUCKET}/{tmp_path.name}/long")
     data = os.urandom(3 << 23)
     storage.put(where, data)
     with storage.opened(where) as file:
         first = file.read(1000)
-        fault = server.refuse(6, fits=lambda method, path: method == "GET")
+        fault = s3.refuse(6, fits=lambda method, path: method == "GET")
         rest = file.read()
 
     assert first + rest == data
     assert fault.met == 6
 
 
-def test_slow_answers_are_waited_for(server: S3Server, tmp_path: Path) -> None:
-    server.seconds = 0.4
+def test_slow_answers_are_waited_for(s3: S3Server, tmp_path: Path) -> None:
+    s3.seconds = 0.4
     where = storage.place(f"s3://{BUCKET}/{tmp_path.name}/slow")
     storage.put(where, b"late")
 
     assert storage.read(where) == b"late"
 
 
-def test_a_store_that_stays_busy_is_named_with_this_machine(
-    server: S3Server, tmp_path: Path
-) -> None:
+def test_a_store_that_stays_busy_is_named_with_this_machine(s3: S3Server, tmp_path: Path) -> None:
     where = storage.place(f"s3://{BUCKET}/{tmp_path.name}/never")
-    server.refuse(None)
+    s3.refuse(None)
 
     told = f"{socket.gethostname()}: {where}: no answer in 5 tries"
     with pytest.raises(BadInput, match=f"^{re.escape(told)}"):
         storage.put(where, b"x")
 
 
-def test_a_large_file_goes_in_parts_and_is_seen_whole(server: S3Server, tmp_path: Path) -> None:
+def test_a_large_file_goes_in_parts_and_is_seen_whole(s3: S3Server, tmp_path: Path) -> None:
     file, where = tmp_path / "large", storage.place(f"s3://{BUCKET}/{tmp_path.name}/large")
     data = os.urandom(storage.PART_BYTES * 2 + 12345)
     file.write_bytes(data)
-    fault = server.refuse(4, fits=lambda method, path: "partNumber=2" in path)
+    fault = s3.refuse(4, fits=lambda method, path: "partNumber=2" in path)
 
     storage.put_file(file, where)
 
@@ -166,20 +146,20 @@ def test_a_large_file_goes_in_parts_and_is_seen_whole(server: S3Server, tmp_path
     assert fault.met == 4
 
 
-def test_half_an_upload_is_never_seen(server: S3Server, tmp_path: Path) -> None:
+def test_half_an_upload_is_never_seen(s3: S3Server, tmp_path: Path) -> None:
     file, where = tmp_path / "large", storage.place(f"s3://{BUCKET}/{tmp_path.name}/large")
     file.write_bytes(os.urandom(storage.PART_BYTES * 2 + 12345))
-    server.refuse(None, 403, "AccessDenied", lambda method, path: "partNumber=2" in path)
+    s3.refuse(None, 403, "AccessDenied", lambda method, path: "partNumber=2" in path)
 
     with pytest.raises(BadInput, match="access is denied"):
         storage.put_file(file, where)
 
-    assert any("partNumber=1" in path for _, path in server.asked)
+    assert any("partNumber=1" in path for _, path in s3.asked)
     assert storage.size(where) is None
     assert storage.files(where.parent) == []
 
 
-def test_an_upload_that_was_killed_is_never_seen(server: S3Server, tmp_path: Path) -> None:
+def test_an_upload_that_was_killed_is_never_seen(s3: S3Server, tmp_path: Path) -> None:
     file, where = tmp_path / "large", storage.place(f"s3://{BUCKET}/{tmp_path.name}/large")
     file.write_bytes(os.urandom(storage.PART_BYTES * 2 + 12345))
     last_part_is_waited_for = threading.Event()
@@ -190,7 +170,7 @@ def test_an_upload_that_was_killed_is_never_seen(server: S3Server, tmp_path: Pat
             time.sleep(2)
         return False
 
-    server.refuse(None, fits=hold)
+    s3.refuse(None, fits=hold)
     code = (
         "from pathlib import Path; from pipeline import storage;"
         f"storage.put_file(Path({str(file)!r}), storage.place({str(where)!r}))"
@@ -198,7 +178,7 @@ def test_an_upload_that_was_killed_is_never_seen(server: S3Server, tmp_path: Pat
     with subprocess.Popen([sys.executable, "-c", code]) as process:
         assert last_part_is_waited_for.wait(60)
         process.kill()
-    server.faults.clear()
+    s3.faults.clear()
 
     assert storage.size(where) is None
     storage.put_file(file, where)
@@ -218,10 +198,10 @@ def test_an_upload_that_was_killed_is_never_seen(server: S3Server, tmp_path: Pat
     ],
 )
 def test_a_refusal_is_told_with_machine_place_and_next_step(
-    server: S3Server, tmp_path: Path, status: int, code: str, word: str
+    s3: S3Server, tmp_path: Path, status: int, code: str, word: str
 ) -> None:
     where = storage.place(f"s3://{BUCKET}/{tmp_path.name}/x")
-    server.refuse(None, status, code)
+    s3.refuse(None, status, code)
     for ask in (lambda: storage.put(where, b"x"), lambda: storage.read(where)):
         with pytest.raises(BadInput) as told:
             ask()
@@ -230,11 +210,9 @@ def test_a_refusal_is_told_with_machine_place_and_next_step(
         assert "\n" not in str(told.value)
 
 
-def test_a_machine_without_credentials_is_told_so(server: S3Server, tmp_path: Path) -> None:
+def test_a_machine_without_credentials_is_told_so(s3: S3Server, tmp_path: Path) -> None:
     environment = {
-        name: value
-        for name, value in {**os.environ, **server.environment}.items()
-        if "KEY" not in name
+        name: value for name, value in {**os.environ, **s3.environment}.items() if "KEY" not in name
     }
     environment["HOME"] = str(tmp_path)
     code = (

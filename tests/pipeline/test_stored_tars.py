@@ -20,7 +20,7 @@ from download_site import Site, body, drawn, files, in_turn, picture, pictures, 
 from test_tars import largest_file
 
 from jobs.subject import batches, some
-from pipeline import places, storage, store_calls
+from pipeline import places, storage
 from pipeline.compaction import compact
 from pipeline.download import attempts, clear_others, raw_shards_in, totals
 from pipeline.download.task import download_shard
@@ -31,29 +31,13 @@ from pipeline.placing import clear_unfinished, write_index
 from pipeline.raw_shards import RawTars, raw_tar, read_all, stats_of_whole
 from pipeline.storage import Place
 from pipeline.uploads import written_in
-from tests.s3_server import BUCKET, S3Server, s3_server
+from tests.s3_server import BUCKET, S3Server
 
 _CHANGES = ("PUT", "POST", "DELETE")
 
 
-@pytest.fixture(scope="module")
-def one_server() -> Iterator[S3Server]:
-    with s3_server() as server, pytest.MonkeyPatch.context() as patch:
-        for name, value in server.environment.items():
-            patch.setenv(name, value)
-        patch.setattr(store_calls, "FIRST_WAIT_SECONDS", 0.01)
-        yield server
-
-
 @pytest.fixture
-def server(one_server: S3Server) -> Iterator[S3Server]:
-    yield one_server
-    one_server.faults.clear()
-    one_server.asked.clear()
-
-
-@pytest.fixture
-def store(server: S3Server, tmp_path: Path) -> Place:
+def store(s3: S3Server, tmp_path: Path) -> Place:
     return storage.place(f"s3://{BUCKET}/{tmp_path.name}")
 
 
@@ -89,7 +73,7 @@ def _staged(folder: Path, stats: dict[str, Any]) -> tuple[Path, dict[str, Any]]:
     return folder, {key: value for key, value in stats.items() if key != "pace"} | {"pace": {}}
 
 
-def _refuse_after(server: S3Server, changes: int) -> None:
+def _refuse_after(s3: S3Server, changes: int) -> None:
     """What the store holds after a process was killed that had made so many changes."""
     seen = [0]
 
@@ -98,7 +82,7 @@ def _refuse_after(server: S3Server, changes: int) -> None:
             seen[0] += 1
         return seen[0] > changes
 
-    server.refuse(None, 403, "AccessDenied", fits)
+    s3.refuse(None, 403, "AccessDenied", fits)
 
 
 def test_a_raw_shard_in_a_store_has_the_bytes_of_one_on_a_disk(
@@ -184,7 +168,7 @@ def test_an_attempt_that_outlived_its_driver_changes_nothing(
 
 
 def test_an_attempt_killed_at_any_moment_is_not_seen_and_the_next_one_counts(
-    site: Site, server: S3Server, store: Place, tmp_path: Path
+    site: Site, s3: S3Server, store: Place, tmp_path: Path
 ) -> None:
     assert storage.is_remote(store)
     stats = download_shard(drawn(pictures(site, 2)), tmp_path, site.settings())
@@ -192,13 +176,13 @@ def test_an_attempt_killed_at_any_moment_is_not_seen_and_the_next_one_counts(
     killed = 0
     for changes in range(20):
         folder = store / str(changes)
-        _refuse_after(server, changes)
+        _refuse_after(s3, changes)
         try:
             attempts.settle(tmp_path, folder, "00000", stats)
             done = True
         except BadInput:
             done = False
-        server.faults.clear()
+        s3.faults.clear()
         seen = stats_of_whole(folder, "00000")
         assert (seen is not None) == done, changes
         attempts.settle(tmp_path, folder, "00000", stats)
@@ -277,21 +261,21 @@ def rows(tmp_path: Path) -> pa.Table:
 
 
 def test_final_shards_in_a_store_have_the_bytes_of_those_on_a_disk(
-    rows: pa.Table, server: S3Server, store: Place, tmp_path: Path
+    rows: pa.Table, s3: S3Server, store: Place, tmp_path: Path
 ) -> None:
     (tmp_path / "final").mkdir()
     on_disk = _final(rows, tmp_path / "raw", tmp_path / "final")
     raw = _stored_raw(tmp_path / "raw", store)
-    server.asked.clear()
+    s3.asked.clear()
     in_store = _final(rows, raw, store / "final")
     assert in_store == on_disk
-    ranges = [path for method, path in server.asked if method == "GET" and ".attempt.tar" in path]
+    ranges = [path for method, path in s3.asked if method == "GET" and ".attempt.tar" in path]
     assert len(ranges) == 4  # each raw tar in one stretch, for each of two shards
-    assert not [path for _, path in server.asked if "copy" in path.lower()]
+    assert not [path for _, path in s3.asked if "copy" in path.lower()]
     # What is whole is not written again.
-    server.asked.clear()
+    s3.asked.clear()
     assert compact(rows, 0, raw, store / "final").name == "000000.tar"
-    assert not [path for method, path in server.asked if method in _CHANGES]
+    assert not [path for method, path in s3.asked if method in _CHANGES]
     tar = raw_tar(raw, 0)
     assert list(read_all(tar, [(600, 4), (512, 2), (0, 0)])) == [
         storage.read(tar)[600:604],
@@ -301,7 +285,7 @@ def test_final_shards_in_a_store_have_the_bytes_of_those_on_a_disk(
 
 
 def test_a_final_shard_that_was_broken_off_at_any_moment_is_completed(
-    rows: pa.Table, server: S3Server, store: Place, tmp_path: Path
+    rows: pa.Table, s3: S3Server, store: Place, tmp_path: Path
 ) -> None:
     """Other rows lay there, of a shard as long as this one."""
     captions = [caption[::-1] for caption in rows["caption"].to_pylist()]
@@ -316,13 +300,13 @@ def test_a_final_shard_that_was_broken_off_at_any_moment_is_completed(
             compact(now, 0, raw, folder)
         assert _told(folder) == whole
         compact(other, 0, raw, folder)
-        _refuse_after(server, changes)
+        _refuse_after(s3, changes)
         try:
             compact(rows, 0, raw, folder)
             done = True
         except BadInput:
             done = False
-        server.faults.clear()
+        s3.faults.clear()
         again = compact(rows, 0, raw, folder)
         assert again.samples == 40
         assert _told(folder) == whole
@@ -332,7 +316,7 @@ def test_a_final_shard_that_was_broken_off_at_any_moment_is_completed(
 
 
 def test_busy_answers_change_no_byte(
-    rows: pa.Table, site: Site, server: S3Server, store: Place, tmp_path: Path
+    rows: pa.Table, site: Site, s3: S3Server, store: Place, tmp_path: Path
 ) -> None:
     (tmp_path / "final").mkdir()
     (tmp_path / "images").mkdir()
@@ -341,7 +325,7 @@ def test_busy_answers_change_no_byte(
     chance, every = random.Random(0), 20
     refused = {nth * every + chance.randrange(every) for nth in range(1000)}
     asked = itertools.count()
-    fault = server.refuse(None, fits=lambda method, path: next(asked) in refused)
+    fault = s3.refuse(None, fits=lambda method, path: next(asked) in refused)
     assert _final(rows, _stored_raw(tmp_path / "raw", store), store / "final") == on_disk
     download_shard(drawn(pictures(site, 4)), store / "images", site.settings())
     whole = files(tmp_path / "images")
@@ -352,9 +336,9 @@ def test_busy_answers_change_no_byte(
 
 
 def test_a_bucket_that_denies_writes_is_told_in_one_line(
-    rows: pa.Table, site: Site, server: S3Server, store: Place, tmp_path: Path
+    rows: pa.Table, site: Site, s3: S3Server, store: Place, tmp_path: Path
 ) -> None:
-    server.refuse(None, 403, "AccessDenied", lambda method, path: method in _CHANGES)
+    s3.refuse(None, 403, "AccessDenied", lambda method, path: method in _CHANGES)
     told = rf"^{socket.gethostname()}: {store}/\S+: access is denied: allow [^\n]+$"
     with pytest.raises(BadInput, match=told):
         download_shard(drawn(pictures(site, 2)), store, site.settings())
@@ -396,7 +380,7 @@ def test_places_in_a_store_lead_to_the_images(rows: pa.Table, store: Place, tmp_
 
 
 def test_a_folder_is_put_when_it_is_whole_and_its_last_file_last(
-    server: S3Server, store: Place, tmp_path: Path
+    s3: S3Server, store: Place, tmp_path: Path
 ) -> None:
     for place in (tmp_path / "out", store):
         storage.make_folder(place)
@@ -406,7 +390,7 @@ def test_a_folder_is_put_when_it_is_whole_and_its_last_file_last(
             (folder / "summary.json").write_text("{}")
             (folder / "zz.csv").write_text("a")
     assert _told(store) == _told(tmp_path / "out")
-    puts = [path for method, path in server.asked if method == "PUT"]
+    puts = [path for method, path in s3.asked if method == "PUT"]
     assert len(puts) == 3
     assert "summary.json" in puts[-1]
     with pytest.raises(RuntimeError), written_in(store / "two") as folder:
