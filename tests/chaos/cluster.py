@@ -2,12 +2,12 @@
 
     make test-chaos-cluster ARGS="--rounds 50 --seed 0"
 
-A small corpus is built undisturbed, in local mode. Then, again and again, it is built on a
-standalone cluster of two machines on loopback, with other partitions and speculative execution. A
-round begins with some stages done, and in each of the next ones something dies, at a seeded
-moment: see `tests.chaos.cluster_losses`. Whoever loses the driver gives the same command again. In
-the end there must be the same tables and the same shards to the byte, with no pair lost and none
-doubled.
+A small corpus is built undisturbed, in local mode. Then, again and again, two of its stages are
+built again on a standalone cluster of two machines on loopback, with other partitions and
+speculative execution. In each of them something dies, at a seeded moment: see
+`tests.chaos.cluster_losses`. Whoever loses the driver gives the same command again. In the end
+there must be the same tables and the same shards to the byte, with no pair lost and none doubled,
+and the stages behind must find that nothing has changed.
 """
 
 import argparse
@@ -121,18 +121,22 @@ class Chaos:
         ends = [*itertools.islice(began.values(), 1, None), time.monotonic()]
         return {verb: end - start for (verb, start), end in zip(began.items(), ends, strict=True)}
 
-    def copy(self, run: Path, verb: str) -> None:
-        """The undisturbed run as far as it was before the stage `verb`."""
-        later = _STAGES[_VERBS.index(verb) :]
-        folders = [TABLES[table].folder for stage in later for table in stage.writes]
-        others = ("_scratch", "report.html", ".lock")
-        shutil.copytree(self.root / "whole", run, ignore=shutil.ignore_patterns(*others, *folders))
+    def copy(self, run: Path, first: str, last: str = _STAGES[-1].verb) -> None:
+        """The undisturbed run without what the stages from `first` to `last` have made."""
+        missing = _STAGES[_VERBS.index(first) : _VERBS.index(last) + 1]
+        folders = [TABLES[table].folder for stage in missing for table in stage.writes]
+        others = shutil.ignore_patterns("_scratch", ".lock", *folders)
+        shutil.copytree(self.root / "whole", run, ignore=others)
+        (run / "report.html").unlink()
 
     def round(self, name: str, kills: list[Kill], chance: random.Random) -> Round:
-        """Build what is missing from the first stage of `kills` on, while they happen."""
+        """Build what the stages of `kills` make, while they happen.
+
+        What lies behind those stages is kept, and must be up to date in the end.
+        """
         began, result = time.monotonic(), Round()
         run = self.root / name
-        self.copy(run, kills[0].stage)
+        self.copy(run, kills[0].stage, kills[-1].stage)
         losses = Losses(self.cluster, chance)
         waiting, starts = list(kills), 0
         wake_at: tuple[str, float] | None = None
@@ -154,6 +158,10 @@ class Chaos:
                 mine = told(run, self.tables)
                 result.lost, result.doubled = lost_and_doubled(self.whole, mine)
                 result.differences += differences(self.whole, mine)
+                behind = _VERBS[_VERBS.index(kills[-1].stage) + 1 : len(_STAGES)]
+                lines = log_text(run).splitlines()
+                again = [verb for verb in behind if f"{verb}: up to date" not in lines]
+                result.differences += [f"{verb} is made again" for verb in again]
         finally:
             losses.wake()
             losses.settle()

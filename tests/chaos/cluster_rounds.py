@@ -10,11 +10,13 @@ from typing import Any, NamedTuple
 from tests.chaos.cluster_losses import KINDS
 
 WINDOWS = (
-    ("derive", "ingest", "match", "draw"),
-    ("download", "fingerprint", "dedup"),
-    ("balance", "shard", "audit"),
+    ("derive", "ingest"),
+    ("match", "draw"),
+    ("download", "fingerprint"),
+    ("dedup", "balance"),
+    ("shard", "audit"),
 )
-"""Stages in which a round kills; those before them are done."""
+"""Stages that a round makes, and kills in each; those before and behind them are done."""
 STAGES = tuple(itertools.chain(*WINDOWS))
 
 
@@ -48,7 +50,7 @@ class Round:
 
 
 def plan(chance: random.Random) -> Iterator[list[Kill]]:
-    """The kills of each round: after so many rounds every kind has struck in every stage."""
+    """The kills of each round: in 25 rounds every kind strikes in every stage."""
     decks: dict[str, list[str]] = {}
     for window in itertools.cycle(WINDOWS):
         kills: list[Kill] = []
