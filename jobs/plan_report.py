@@ -6,9 +6,12 @@ that an assumption that is wrong and a rate that is wrong stand apart.
 
 import os
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from jobs import plan, plan_rates
+from jobs import jsonlines, plan, plan_rates
+from jobs.jsonlines import Line
+from jobs.metrics import WALK
 from jobs.plan_rates import Figure, Rates
 from jobs.run import Run
 from jobs.walk import STAGES, Stage
@@ -41,7 +44,9 @@ def summary(run: Run) -> dict[str, Any] | None:
         return None
     rates = _with_sets_of(run, found, plan_rates.reference())
     planned = plan.planned(run.settings, float(candidates["rows"]), rates)
-    cores = _cores(run.settings.spark.master)
+    told = _told(run)
+    cores = _cores(_master(run, told))
+    spent = {line["verb"]: line.get("task_seconds") for line in told if line["event"] == "end"}
     lines = []
     for stage in planned.stages:
         manifest = found.get(stage.verb)
@@ -58,7 +63,7 @@ def summary(run: Run) -> dict[str, Any] | None:
                 "planned_bytes": round(per_row * manifest["rows"]),
                 "bytes": bytes_of(run.path(table)),
                 "planned_seconds": stage.core_seconds * share / (cores or 1),
-                "seconds": manifest["seconds"],
+                "seconds": manifest["seconds"] if cores else spent.get(stage.verb),
             }
         )
     return {"lines": lines, "cores": cores, "candidates": candidates["rows"]}
@@ -72,6 +77,18 @@ def _with_sets_of(run: Run, found: dict[str, Any], rates: Rates) -> Rates:
     images = max(0, found["fingerprint"]["rows"] - found["download"]["rows"]) / hashes
     counted = {**rates.assumptions, "eval_images": Figure(images, "this run's own")}
     return rates._replace(assumptions=counted)
+
+
+def _told(run: Run) -> list[Line]:
+    """What the run tells of its stages; nothing of one that was made by an older `wit`."""
+    where = run.root / WALK
+    return jsonlines.whole(storage.read(where)) if storage.exists(where) else []
+
+
+def _master(run: Run, told: Sequence[Line]) -> str:
+    """Where the run's stages ran, last of all: --master and spark-submit leave its settings be."""
+    masters = [str(line["master"]) for line in told if line["event"] == "spark"]
+    return masters[-1] if masters else run.settings.spark.master
 
 
 def _cores(master: str) -> int | None:

@@ -1,6 +1,7 @@
 """The walk: every stage, what it reads and writes, and whether it must be run again."""
 
 import importlib
+import importlib.util
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -212,16 +213,25 @@ STAGES = (
 
 
 _ON_A_DISK = ("train-tokenizer", "train", "evaluate")
-"""Stages of the machine that trains: a run in a store has none of them."""
+_WITH_TORCH = ("train", "evaluate")
+"""What stages of the machine that trains cannot do without."""
 
 
-def how_to_train(root: Place) -> str:
-    """Where the stages run that a run in a store does not have."""
-    shards = root / TABLES["shards"].folder
-    return (
-        "a training wants a run on a disk: `wit train-tokenizer --config FILE --run FOLDER --set "
-        f"train.shards={shards}`, then `wit train --run FOLDER` and `wit evaluate --run FOLDER`"
-    )
+def training_elsewhere(root: Place) -> str | None:
+    """Why a run at `root` is not trained here, and how it is; None where it is."""
+    if storage.is_remote(root):
+        shards = root / TABLES["shards"].folder
+        return (
+            f"{root} lies in a store, and a training wants a run on a disk: `wit train-tokenizer "
+            f"--config FILE --run FOLDER --set train.shards={shards}`, then `wit train --run "
+            "FOLDER` and `wit evaluate --run FOLDER`"
+        )
+    if importlib.util.find_spec("torch") is None:
+        return (
+            "a training wants torch, which this Python does not have: go on with "
+            f"`wit build --run {root}` where `make setup` was run"
+        )
+    return None
 
 
 class OutOfDate(WitError):
@@ -239,9 +249,11 @@ def stale(run: Run) -> list[Stage]:
 
 
 def _stages_of(run: Run) -> list[Stage]:
-    """The stages that the run has where it lies, in order."""
-    is_remote = storage.is_remote(run.root)
-    return [stage for stage in STAGES if not is_remote or stage.verb not in _ON_A_DISK]
+    """The stages that can be run here, in order."""
+    lacking: tuple[str, ...] = ()
+    if training_elsewhere(run.root) is not None:
+        lacking = _ON_A_DISK if storage.is_remote(run.root) else _WITH_TORCH
+    return [stage for stage in STAGES if stage.verb not in lacking]
 
 
 def build(run: Run, *, again: bool = False) -> None:
@@ -253,15 +265,16 @@ def build(run: Run, *, again: bool = False) -> None:
             else:
                 stage.make(run, again=again)
         report(run)
-    if storage.is_remote(run.root):
-        run.progress.say(f"the shards are made; {how_to_train(run.root)}")
+    elsewhere = training_elsewhere(run.root)
+    if elsewhere is not None:
+        run.progress.say(f"the shards are made; {elsewhere}")
 
 
 def one(run: Run, verb: str, *, again: bool = False) -> None:
     """One stage. Raises MissingTable or OutOfDate when another must come first."""
     stage = next(stage for stage in STAGES if stage.verb == verb)
     if stage not in _stages_of(run):
-        raise BadInput(f"{run.root} lies in a store: {how_to_train(run.root)}")
+        raise BadInput(f"{verb}: {training_elsewhere(run.root)}")
     with _at_work(run):
         stage.inputs(run)
         for earlier in stale(run):

@@ -22,14 +22,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import psutil
 
 from jobs import walk
-from jobs.world import World, make_world, serve
+from jobs.metrics import WALK
+from jobs.world import make_world, serve
 from jobs.world.folder import ROUTES, reopen
 from pipeline.schemas import TABLES
 from tests.chaos.cluster_losses import OF_DRIVER, Losses
@@ -71,11 +73,12 @@ _MAX_STARTS = 8
 
 
 class Chaos:
-    """A small world, its undisturbed corpus, and a cluster to build it on again."""
+    """A finished corpus, and a cluster to build its stages on again."""
 
-    def __init__(self, root: Path, cluster: Cluster, world: World, partitions: int = 5) -> None:
-        self.root, self.cluster, self._world = root, cluster, world
-        self._partitions = partitions
+    def __init__(self, root: Path, cluster: Cluster, whole: Path, sets: Sequence[str] = ()) -> None:
+        """`whole` is a run that was built undisturbed; `sets` are laid over its settings."""
+        self.root, self.cluster = root, cluster
+        self._whole_run, self._sets = whole, tuple(sets)
         self._conf = root / "conf"
         self._conf.mkdir(exist_ok=True)
         self._events = root / "events"
@@ -83,51 +86,46 @@ class Chaos:
         conf = {**_CONF, "spark.eventLog.dir": self._events.as_uri()}
         lines = [f"{key} {value}\n" for key, value in conf.items()]
         (self._conf / "spark-defaults.conf").write_text("".join(lines))
-        self.seconds: dict[str, float] = {}
-        """Of each stage, undisturbed and on the cluster."""
         self.tables = tuple(table for stage in _STAGES for table in stage.writes)
         self.whole = Told({}, {})
         """The undisturbed run."""
+        self.seconds: dict[str, float] = {}
+        """Of each stage, undisturbed."""
+        if whole.exists():
+            self._look()
 
-    def undisturbed(self, *, on_cluster: bool) -> None:
+    def undisturbed(self, config: Path, *, on_cluster: bool) -> None:
         """Build in local mode, and on the cluster if asked to; and take the stages' durations."""
-        whole, kept = self.root / "whole", self.root / "seconds.json"
-        if kept.exists():
-            self.whole, self.seconds = told(whole, self.tables), json.loads(kept.read_text())
+        if (self.root / "equal").exists():
             return
-        shutil.rmtree(whole, ignore_errors=True)
-        self.seconds = self._seconds(whole, "local[2]", self._world.settings)
-        self.whole = told(whole, self.tables)
+        shutil.rmtree(self._whole_run, ignore_errors=True)
+        self._build(self._whole_run, "local[2]", config)
+        self._look()
         if on_cluster:
             again = self.root / "again"
             self.copy(again, _VERBS[0])
-            self.seconds = self._seconds(again)
+            self._build(again)
             found = differences(self.whole, told(again, self.tables))
             assert not found, "\n".join(found)
+            self.seconds = _seconds_of(again)
             shutil.rmtree(again)
-        kept.write_text(json.dumps(self.seconds))
+        (self.root / "equal").touch()
 
-    def _seconds(
-        self, run: Path, master: str | None = None, config: Path | None = None
-    ) -> dict[str, float]:
-        """How long each stage of a build takes."""
+    def _look(self) -> None:
+        self.whole = told(self._whole_run, self.tables)
+        self.seconds = _seconds_of(self._whole_run)
+
+    def _build(self, run: Path, master: str | None = None, config: Path | None = None) -> None:
         with self.started(run, master, config) as process:
-            began: dict[str, float] = {}
-            while process.poll() is None:
-                for verb in _stages_in(log_text(run)):
-                    began.setdefault(verb, time.monotonic())
-                time.sleep(0.02)
-            assert process.returncode == 0, log_text(run)
-        ends = [*itertools.islice(began.values(), 1, None), time.monotonic()]
-        return {verb: end - start for (verb, start), end in zip(began.items(), ends, strict=True)}
+            assert process.wait(_LIMIT_SECONDS) == 0, log_text(run)
 
     def copy(self, run: Path, first: str, last: str = _STAGES[-1].verb) -> None:
         """The undisturbed run without what the stages from `first` to `last` have made."""
         missing = _STAGES[_VERBS.index(first) : _VERBS.index(last) + 1]
         folders = [TABLES[table].folder for stage in missing for table in stage.writes]
         others = shutil.ignore_patterns("_scratch", ".lock", *folders)
-        shutil.copytree(self.root / "whole", run, ignore=others)
-        (run / "report.html").unlink()
+        shutil.copytree(self._whole_run, run, ignore=others)
+        (run / "report.html").unlink(missing_ok=True)
 
     def round(self, name: str, kills: list[Kill], chance: random.Random) -> Round:
         """Build what the stages of `kills` make, while they happen.
@@ -222,9 +220,7 @@ class Chaos:
         master = master or self.cluster.url
         command = [sys.executable, "-m", "tests.chaos.cluster_driver", "build", "--run", str(run)]
         command += ["--master", master]
-        partitions = 3 if config else self._partitions
-        sets = [f"spark.partitions={partitions}", *_SETS]
-        sets.append("spark.driver_memory=600m")
+        sets = [f"spark.partitions={3 if config else 5}", "spark.driver_memory=600m", *self._sets]
         command += [word for told in sets for word in ("--set", told)]
         command += ["--config", str(config)] if config else ["--update"]
         environment = {**os.environ, "PYTHONPATH": str(_ROOT), "OMP_NUM_THREADS": "1"}
@@ -270,6 +266,20 @@ class Chaos:
 _NOT_LOST = ("Success", "TaskKilled")
 
 
+def _seconds_of(run: Path) -> dict[str, float]:
+    """How long each stage of a run has taken, without the start of Spark."""
+    lines = map(json.loads, (run / WALK).read_text().splitlines())
+    begun: dict[str, datetime] = {}
+    seconds: dict[str, float] = {}
+    for line in lines:
+        when = datetime.fromisoformat(line["time"])
+        if line["event"] in ("begin", "spark"):
+            begun[line["verb"]] = when
+        elif line["event"] == "end":
+            seconds[line["verb"]] = (when - begun[line["verb"]]).total_seconds()
+    return seconds
+
+
 def _log_of(run: Path) -> Path:
     return run.with_suffix(".log")
 
@@ -309,8 +319,8 @@ def prepared(root: Path, pairs: int = _PAIRS, *, on_cluster: bool = True) -> Ite
     answer_always_alike(world.folder / ROUTES)
     shutil.rmtree(root / "cluster", ignore_errors=True)
     with serve(world.folder, world.port), Cluster(root / "cluster") as cluster:
-        chaos = Chaos(root, cluster, world)
-        chaos.undisturbed(on_cluster=on_cluster)
+        chaos = Chaos(root, cluster, root / "whole", _SETS)
+        chaos.undisturbed(world.settings, on_cluster=on_cluster)
         yield chaos
 
 

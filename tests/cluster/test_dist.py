@@ -54,13 +54,17 @@ def test_the_first_stages_run_from_elsewhere_by_spark_submit(tmp_path: Path) -> 
             words += ["--config", str(world.settings)] if verb == "derive" else []
             told = _told([*submit, *words], tmp_path)
             assert "2 executors fit" in told, told
+    # What is sent to a cluster has no torch.
+    train = [str(driver / "bin" / "python"), str(script), "train", "--run", "run"]
+    told = _told(train, tmp_path, code=2)
+    assert told.splitlines()[-1].startswith("wit: train: a training wants torch"), told
     run = Run.open(tmp_path / "run", None, [])
     assert run.rows("matched") > 100
     manifest = json.loads((run.path("matched") / "_manifest.json").read_text())
     assert manifest["code"] == "0.1.0"  # the wheel's, and not a checkout's
 
 
-def _told(command: list[str], folder: Path) -> str:
+def _told(command: list[str], folder: Path, code: int = 0) -> str:
     """What a command says, run in a folder, without anything of this environment."""
     spared = ("PYTHONPATH", "PYSPARK_PYTHON", "PYSPARK_DRIVER_PYTHON", "VIRTUAL_ENV")
     bare = {key: value for key, value in os.environ.items() if key not in spared}
@@ -76,12 +80,12 @@ def _told(command: list[str], folder: Path) -> str:
             start_new_session=True,
         )
         try:
-            code = process.wait(_SECONDS)
+            found = process.wait(_SECONDS)
         finally:
             if process.poll() is None:
                 for child in psutil.Process(process.pid).children(recursive=True):
                     child.kill()
                 process.kill()
                 process.wait()
-    assert code == 0, log.read_text(errors="replace")[-8000:]
+    assert found == code, log.read_text(errors="replace")[-8000:]
     return log.read_text(errors="replace")

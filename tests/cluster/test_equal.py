@@ -1,7 +1,10 @@
 """The small world's corpus on a cluster of processes: the same bytes as on one machine."""
 
 import hashlib
+import random
 import textwrap
+from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +13,8 @@ from small import SMALL
 from jobs import walk
 from jobs.run import Run
 from jobs.world import World
+from tests.chaos.cluster import Chaos
+from tests.chaos.cluster_rounds import Kill
 from tests.cluster.standalone import Cluster, driver
 
 _SECONDS = 400.0
@@ -40,18 +45,23 @@ _CLUSTER = (
 
 
 @pytest.fixture(scope="module")
-def spread(other: Run, world: World, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with Cluster(tmp_path_factory.mktemp("cluster") / "cluster") as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def spread(cluster: Cluster, other: Run, world: World) -> Run:
     """The same world built by two executors, without the trainings."""
-    folder = tmp_path_factory.mktemp("cluster")
+    folder = cluster.folder.parent
     log = folder / "driver.log"
-    with Cluster(folder / "cluster") as cluster:
-        words = [cluster.url, str(world.settings), *SMALL, *_CLUSTER]
-        # The run is named by a relative path, and workers stand in folders of their own.
-        with driver(cluster, log, ["-c", _BUILD, *words]) as process:
-            code = process.wait(_SECONDS)
-        assert code == 0, log.read_text() + cluster.executors_logs()[-5000:]
-        used = [worker for worker in cluster.workers if list(worker.work.glob("*/*/stderr"))]
-        assert used == cluster.workers
+    words = [cluster.url, str(world.settings), *SMALL, *_CLUSTER]
+    # The run is named by a relative path, and workers stand in folders of their own.
+    with driver(cluster, log, ["-c", _BUILD, *words]) as process:
+        code = process.wait(_SECONDS)
+    assert code == 0, log.read_text() + cluster.executors_logs()[-5000:]
+    used = [worker for worker in cluster.workers if list(worker.work.glob("*/*/stderr"))]
+    assert used == cluster.workers
     return Run(folder / "run", other.settings)
 
 
@@ -82,3 +92,19 @@ def test_the_master_of_one_call_is_not_kept(spread: Run) -> None:
 def test_our_packages_travelled_and_left_no_note_in_the_run(spread: Run) -> None:
     assert list(spread.root.joinpath("_scratch").glob("webimagetext-*.zip"))
     assert list(spread.root.glob(".muster-*")) == []
+
+
+@pytest.mark.parametrize(
+    "kills",
+    [
+        [Kill("match", "machine", 0.3), Kill("draw", "driver", 0.5)],
+        [Kill("balance", "executor", 0.5), Kill("shard", "zombie", 0.5)],
+    ],
+    ids=lambda kills: "-".join(kill.kind for kill in kills),
+)
+def test_what_is_killed_changes_nothing(cluster: Cluster, spread: Run, kills: list[Kill]) -> None:
+    """`make test-chaos-cluster` does it again and again, in every stage."""
+    chaos = Chaos(cluster.folder.parent, cluster, Path(spread.root))
+    found = chaos.round(kills[0].kind, kills, random.Random(3))
+    assert found.hits, found
+    assert (found.lost, found.doubled, found.differences) == (Counter(), Counter(), [])

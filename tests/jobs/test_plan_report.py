@@ -1,10 +1,11 @@
 """jobs.plan_report: the plan beside a finished run."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 
-from jobs import plan_report, walk
+from jobs import jsonlines, plan_report, walk
 from jobs.report import render
 from jobs.run import Run
 from pipeline.settings import Settings
@@ -48,3 +49,24 @@ def test_the_cores_of_a_cluster_are_not_guessed() -> None:
     assert cores("spark://host:7077") is None
     plan = {"lines": [], "cores": None, "candidates": 1}
     assert "core-seconds planned" in render("plan.html.j2", plan=plan)
+
+
+def test_where_a_run_was_made_is_what_it_tells_and_not_what_its_settings_say(
+    built: Run, tmp_path: Path
+) -> None:
+    for place in (built.path("candidates"), built.path("queries")):
+        shutil.copytree(place, tmp_path / place.name)
+    run = Run(tmp_path, built.settings)
+    assert (plan_report.summary(run) or {})["cores"]
+    lines: list[dict[str, object]] = [
+        {"event": "spark", "verb": "ingest", "master": "spark://head:7077"},
+        {"event": "end", "verb": "ingest", "task_seconds": 12.5},
+    ]
+    for line in lines:
+        jsonlines.append(tmp_path / "walk.jsonl", line)
+    told = plan_report.summary(run)
+    assert told is not None
+    assert told["cores"] is None
+    seconds = {line["verb"]: line["seconds"] for line in told["lines"]}
+    assert seconds == {"derive": None, "ingest": 12.5}
+    assert '<td class="n">12.5</td>' in render("plan.html.j2", plan=told)

@@ -1,4 +1,4 @@
-"""A run in a store: the text stages there and on a disk, with busy and refusing answers."""
+"""A run in a store: the corpus there and on a disk, with busy and refusing answers."""
 
 import json
 import os
@@ -11,19 +11,26 @@ from typing import Any
 
 import pytest
 
-from jobs.world import make_world
+from jobs import walk
+from jobs.world import make_world, serve
 from jobs.world.demo import MIN_PAIRS
+from jobs.world.folder import ROUTES
+from tests.chaos.cluster import answer_always_alike
 from tests.s3_server import BUCKET, served
 
-_STAGES = ("derive", "ingest", "match", "draw")
-_TABLES = ("words", "bigrams", "titles", "queries", "candidates", "matched", "counts", "drawn")
+_STAGES = tuple(stage.verb for stage in walk.STAGES if not stage.verb.startswith(("train", "eval")))
+_PORT = 18599
+_TABLES = (
+    *("words", "bigrams", "titles", "queries", "candidates", "matched", "counts", "drawn"),
+    *("overlaps", "dropped", "deduped", "balanced"),
+)
 _BUSY_SHARE, _SLOW_SHARE = 0.05, 0.02
 
 # Spark's workers have the environment that Spark was started with: hence a process of its own.
 _DRIVER = f"""
 import hashlib, json, sys
 from pathlib import Path
-from jobs import walk
+from jobs import verify, walk
 from jobs.__main__ import _told_by_worker
 from jobs.run import Run
 from pipeline import storage
@@ -33,13 +40,16 @@ config, flags, *roots = sys.argv[1:]
 sets = ["spark.master=local[2]", "spark.partitions=3", "spark.driver_memory=1g"]
 
 def digest_of(run, table):
-    rows = run.read_arrow(table)
-    rows = rows.sort_by([(name, "ascending") for name in rows.column_names[:2]])
-    content = hashlib.sha256(str(rows.to_pylist()).encode()).hexdigest()
+    rows = sorted(map(str, run.read_arrow(table).to_pylist()))
+    content = hashlib.sha256("".join(rows).encode()).hexdigest()
     return [run.manifest(table)["digest"], content]
 
 def tables(run):
     return {{table: digest_of(run, table) for table in {_TABLES}}}
+
+def shards(run):
+    files = [file for file in storage.files(run.path("shards")) if file.name[0] != "_"]
+    return {{file.name: hashlib.sha256(storage.read(file)).hexdigest() for file in files}}
 
 def walked(run, **options):
     said = []
@@ -63,20 +73,21 @@ told = {{}}
 for root in roots:
     run = Run.open(root, Path(config), sets)
     walked(run)
-    told[root] = tables(run)
+    told[root] = [tables(run), shards(run)]
 told["again"] = walked(Run.open(root, None, []))
+told["whole"] = verify.main(None, run.root, None, None, quick=False)
 
 # The driver was killed before the manifest, and a worker of it came late.
 run = Run.open(root, None, [])
 storage.remove(run.path("candidates") / "_manifest.json")
 storage.put(run.path("candidates") / "part-000099.parquet", b"half")
 walked(run)
-told["made again"] = tables(run)
+told["made again"] = [tables(run), shards(run)]
 
 told["denied"] = refused(run, "denied")
 told["expired"] = refused(run, "expired")
 walked(run)
-told["in the end"] = tables(run)
+told["in the end"] = [tables(run), shards(run)]
 told["files"] = [str(file) for file in storage.files(run.root)]
 print(json.dumps(told))
 """
@@ -86,8 +97,8 @@ print(json.dumps(told))
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What the driver tells, and the requests that the server saw."""
     folder = tmp_path_factory.mktemp("store")
-    # Nobody serves its images: the text stages ask for none.
-    config = make_world(folder / "web", MIN_PAIRS).settings
+    world = make_world(folder / "web", MIN_PAIRS, port=_PORT)
+    answer_always_alike(world.folder / ROUTES)
     chance = random.Random(7)
 
     def is_busy(method: str, path: str) -> bool:
@@ -98,7 +109,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     def is_part(method: str, path: str) -> bool:
         return "/03_matched/part-" in path or "/02_candidates/part-" in path
 
-    with served() as server:
+    with served() as server, serve(world.folder, world.port):
         server.refuse(
             None,
             403,
@@ -117,7 +128,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         )
         busy = server.refuse(None, fits=is_busy)
         roots = [str(folder / "disk"), f"s3://{BUCKET}/runs/one"]
-        command = [sys.executable, "-c", _DRIVER, str(config), str(folder), *roots]
+        command = [sys.executable, "-c", _DRIVER, str(world.settings), str(folder), *roots]
         done = subprocess.run(
             command, env=dict(os.environ), capture_output=True, text=True, timeout=550
         )
@@ -135,6 +146,7 @@ def test_a_run_in_a_store_has_the_tables_of_one_on_a_disk(told: dict[str, Any]) 
 def test_a_run_in_a_store_is_up_to_date_when_it_is_made(told: dict[str, Any]) -> None:
     fresh = [line for line in told["again"] if "up to date" in line]
     assert [line.split(":")[0] for line in fresh] == list(_STAGES)
+    assert told["whole"]
 
 
 def test_a_table_without_a_manifest_is_made_again_without_what_was_left(
@@ -147,7 +159,8 @@ def test_a_table_without_a_manifest_is_made_again_without_what_was_left(
 def test_nothing_is_renamed_and_nothing_is_left_in_a_store(told: dict[str, Any]) -> None:
     assert "COPY" not in [method for method, _ in told["asked"]]
     names = [name.removeprefix(told["roots"][1] + "/") for name in told["files"]]
-    beside = [name for name in names if "/part-" not in name and "/_manifest.json" not in name]
+    assert not [name for name in names if ".part-" in name or name.startswith("_")]
+    beside = [name for name in names if "/" not in name]
     assert beside == ["report.html", "run.toml", "walk.jsonl"]
 
 
