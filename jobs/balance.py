@@ -9,7 +9,7 @@ from jobs.run import Run
 from pipeline import storage
 from pipeline.balance import FULL, balance
 from pipeline.download.tries import arrived
-from pipeline.parts import clear_staged, parts
+from pipeline.parts import clear_staged, name_of, own_suffix, parts
 from pipeline.schemas import COVERAGE
 
 
@@ -24,12 +24,15 @@ def main(run: Run) -> None:
         pairs = arrived(run.read("images"))
         stay = run.read("deduped").select("pair_id")
         todo = parts(tables.put(pairs.join(stay, on="pair_id", how="inner"), staged))
-        where = storage.absolute(folder)
-        told, sizes = balance(run.spark, todo, pool, run.settings.balance, where, targets=targets)
-    storage.clear(staged)
+        where, own = storage.absolute(folder), own_suffix(folder)
+        told, sizes = balance(
+            run.spark, todo, pool, run.settings.balance, where, targets=targets, own=own
+        )
+    tables.remove(staged)
     clear_staged(folder)
     rows, dropped = told.counts["rows"], {FULL: told.counts[FULL]}
-    run.finish("balanced", Ledger(run.rows("deduped"), rows, dropped))
+    files = [folder / name_of(part.number, own) for part in todo] if own else None
+    run.finish("balanced", Ledger(run.rows("deduped"), rows, dropped), files)
 
     columns = [np.arange(len(pool), dtype=np.int32), pool, drawn, sizes, told.per_query]
     coverage = pa.table(columns, schema=COVERAGE).filter(pa.array(pool > 0))

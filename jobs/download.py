@@ -5,11 +5,11 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
-from jobs import rounds
+from jobs import rounds, tables
 from jobs.ledger import TRIED_AGAIN, Ledger
 from jobs.rounds import Asked
 from jobs.run import Run
-from pipeline import poison, storage
+from pipeline import poison
 from pipeline.download import (
     clear_others,
     clear_staged,
@@ -40,11 +40,12 @@ def main(run: Run) -> None:
             if not asked.rows:
                 break
         done, notes = _downloaded(run, folder, asked, number)
-        storage.clear(staged)
+        tables.remove(staged)
         shards += done
         told.append(notes)
         rows, again = rows + asked.rows, again + asked.again
 
+    run.check_held()
     clear_others(folder, shards)
     rounds.clear(folder)
     sums = totals(folder, shards)

@@ -62,7 +62,8 @@ class Hold:
         if found is not None:
             raise RunIsBusy(
                 f"{self._path.parent} was taken over by {found}, while this process showed no sign "
-                f"of life for {STALE_SECONDS / 60:.0f} minutes: leave it to that one"
+                f"of life for {STALE_SECONDS / 60:.0f} minutes: leave it to that one, or build "
+                "again"
             )
 
     def beat(self, done: threading.Event) -> None:
@@ -72,10 +73,17 @@ class Hold:
             with suppress(OSError):
                 os.utime(self._path)
 
-    def _taken_by(self) -> Owner | None:
-        """Another owner; a file that cannot be read at the moment names none."""
-        found = _owner(self._path)
-        return None if found == self._owner else found
+    def _taken_by(self) -> str | None:
+        """Who has it now; None where it is this process, or the file cannot be reached."""
+        try:
+            found = _owner_in(self._path.read_bytes())
+        except FileNotFoundError:
+            found = None
+        except OSError:
+            return None
+        if found == self._owner:
+            return None
+        return "another `wit`, which has ended" if found is None else str(found)
 
 
 @contextmanager
@@ -196,7 +204,14 @@ def _write(file: IO[str], text: str) -> None:
 
 def _owner(path: Path) -> Owner | None:
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
+        return _owner_in(path.read_bytes())
+    except OSError:
+        return None
+
+
+def _owner_in(raw: bytes) -> Owner | None:
+    try:
+        told = json.loads(raw)
         return Owner(str(told["host"]), int(told["pid"]), float(told["since"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError):
         return None  # of an older `wit`, or at the moment half written

@@ -92,7 +92,10 @@ class Metrics:
             return
         now = time.monotonic()
         seconds, self._last_table = max(now - self._last_table, 1e-3), now
-        size = size_of(folder)
+        try:
+            size = size_of(folder)
+        except (OSError, WitError):  # it is only looked at
+            size = 0
         is_taken_up = table in self._taken_up
         self._tell(
             "table",

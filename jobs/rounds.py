@@ -9,6 +9,7 @@ that a killed run asks for the same once more.
 """
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -87,16 +88,20 @@ def another(
         rows = drawn.tally.counts["rows"]
         reached = Reached(drawn.targets, drawn.tally.per_query, drawn.cut)
 
+    files = tables.files_in(into)
     into, tried_again = _empty(folder / "again"), Counter[str]()
     if run.settings.download.retry_failures:
         todo = parts(_written(failed(images), folder / "failed"))
         is_short = have < np.minimum(settings.max_pairs_per_query, sizes)
-        again(run.spark, todo, pool, settings, str(into), cut=reached.cut, is_short=is_short)
-        tried_again = _reasons(into)
+        own, where = pieces.own_suffix(into), str(into)
+        again(run.spark, todo, pool, settings, where, cut=reached.cut, is_short=is_short, own=own)
+        written = [into / pieces.name_of(part.number, own) for part in todo]
+        tried_again, files = _reasons(written), [*files, *written]
 
     rows += tried_again.total()
     tasks = max(1, -(-rows // settings.pairs_per_raw_shard))
-    return Asked(_placed(run, folder, place, tasks), rows, tried_again, reached)
+    pairs = run.frame(files, DRAWN)
+    return Asked(placed(pairs, *place, tasks) if files else pairs, rows, tried_again, reached)
 
 
 def clear(folder: Place) -> None:
@@ -110,16 +115,9 @@ def clear(folder: Place) -> None:
         storage.clear(folder / name)
 
 
-def _placed(run: Run, folder: Place, place: tuple[int, int], tasks: int) -> DataFrame:
-    """The staged pairs, old and new, with the task and the round of their download."""
-    files = [*tables.files_in(folder / "drawn"), *tables.files_in(folder / "again")]
-    pairs = run.frame(sorted(files, key=str), DRAWN)
-    return placed(pairs, *place, tasks) if files else pairs
-
-
-def _reasons(folder: Place) -> Counter[str]:
+def _reasons(files: Sequence[Place]) -> Counter[str]:
     counts = Counter[str]()
-    for part in parts(tables.files_in(folder)):
+    for part in parts(files):
         for batch in pieces.read(part, ["reason"]):
             found = batch.column("reason").value_counts().to_pylist()
             counts.update({entry["values"]: entry["counts"] for entry in found})

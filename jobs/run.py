@@ -205,6 +205,7 @@ class Run:
         from the same inputs and settings, but for the stage's `further` ones. An interrupted run
         notes its own in `_begun.json`.
         """
+        self.check_held()
         stage, folder = self._current(), self.path(table)
         begun, manifest = folder / "_begun.json", folder / MANIFEST
         before = json_of(begun) or json_of(manifest)
@@ -226,8 +227,7 @@ class Run:
         Raises BadInput when nothing is left of a table that later stages cannot do without.
         """
         ledger.check(table)
-        if self.hold is not None:
-            self.hold.check()
+        self.check_held()
         stage = self._current()
         if not ledger.rows_out and table not in _MAY_BE_EMPTY:
             reasons = ", ".join(f"{why} {n:,}" for why, n in ledger.dropped.items())
@@ -281,7 +281,7 @@ class Run:
         folder = self.begin(table)
         kept, told = counted(frame, schema.names, reasons)
         with self.progress.watch(self.spark, table):
-            files = tables.put(kept, folder, schema)
+            files = tables.put(kept, folder, schema, self.check_held)
         rows_out = parquet_files.rows(files)
         counts = told()
         came_in = counts.pop("", rows_out) if rows_in is None else rows_in
@@ -294,6 +294,11 @@ class Run:
         folder = self.begin(table)
         tables.put_arrow(rows.cast(TABLES[table].schema), folder / "part-00000.parquet")
         self.finish(table, ledger)
+
+    def check_held(self) -> None:
+        """Raises RunIsBusy where another process has taken the run over: nothing there is ours."""
+        if self.hold is not None:
+            self.hold.check()
 
     def _current(self) -> Stage:
         if self._stage is None:

@@ -30,6 +30,7 @@ def main(run: Run) -> None:
         rows = shard(placed, shards, raw_folder, str(folder)).toArrow().to_pylist()
     poison.check("shard", [(row["name"], row) for row in rows])
     written = [Written(*(row[name] for name in Written._fields)) for row in rows]
+    run.check_held()
     clear_others(folder, shards)
     write_text(folder, CARD, card(IN_JSON, alternatives=has_alternatives))
     index = write_index(folder, written, run.settings.shard.samples_per_shard)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -38,8 +38,16 @@ def frame(spark: SparkSession, files: Sequence[Place], schema: pa.Schema) -> Dat
     return spark.read.schema(spark_schema(schema)).parquet(*map(str, files))
 
 
-def put(rows: DataFrame, folder: Place, schema: pa.Schema | None = None) -> list[Place]:
-    """Write the rows of a Spark table into a folder; the files that hold them."""
+def put(
+    rows: DataFrame,
+    folder: Place,
+    schema: pa.Schema | None = None,
+    check: Callable[[], None] = lambda: None,
+) -> list[Place]:
+    """Write the rows of a Spark table into a folder; the files that hold them.
+
+    `check` is asked before they join what lies in the folder, and raises where they must not.
+    """
     if storage.is_remote(folder):
         from pyspark.sql.pandas.types import to_arrow_schema
 
@@ -49,9 +57,12 @@ def put(rows: DataFrame, folder: Place, schema: pa.Schema | None = None) -> list
     # Executors outlive a killed driver for a while, and Spark commits whatever lies in the folder
     # that it writes to: no two drivers have the same one.
     own = folder / f"_written_{uuid4().hex}"
-    rows.write.parquet(str(own))
-    files: list[Place] = [file.replace(folder / file.name) for file in own.glob("*.parquet")]
-    shutil.rmtree(own, ignore_errors=True)  # a late attempt may still write there
+    try:
+        rows.write.parquet(str(own))
+        check()
+        files: list[Place] = [file.replace(folder / file.name) for file in own.glob("*.parquet")]
+    finally:
+        shutil.rmtree(own, ignore_errors=True)  # a late attempt may still write there
     return sorted(files)
 
 

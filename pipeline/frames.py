@@ -46,7 +46,7 @@ def write(rows: DataFrame, folder: Place, schema: pa.Schema) -> list[Place]:
             return
         context = TaskContext.get()
         number = context.partitionId() if context is not None else 0
-        name = f"part-{number:06d}-{own}.parquet"
+        name = parts.name_of(number, own)
         parts.write(where, number, schema, _with(first, batches), name)
         yield pa.RecordBatch.from_arrays([pa.array([name])], ["name"])
 

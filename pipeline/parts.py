@@ -82,7 +82,7 @@ def write(
 ) -> int:
     """Write the file of a part, which is seen when it is whole; how many rows it has.
 
-    A second attempt replaces it by the same; whose rows may come in another order has a `name`.
+    A second attempt replaces it by the same; whose rows may be others has a `name` of its own.
     """
     where, name = storage.place(folder), name or name_of(number)
     if not storage.is_remote(where):
@@ -92,9 +92,18 @@ def write(
         return _write(Path(beside, name), where / name, schema, batches)
 
 
-def name_of(number: int) -> str:
+def name_of(number: int, own: str = "") -> str:
     """The file of the part of that number."""
-    return f"part-{number:06d}.parquet"
+    return f"part-{number:06d}{own and f'-{own}'}.parquet"
+
+
+def own_suffix(folder: Place) -> str:
+    """What tells the files of this call from another's in a store, for `name_of`; "" on a disk.
+
+    Where parts are cut from files that another driver would cut otherwise, a late task of a killed
+    one must not replace a part of that number. On a disk its folder is moved away from it.
+    """
+    return uuid4().hex[:12] if storage.is_remote(folder) else ""
 
 
 def _write(staged: Path, where: Place, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> int:

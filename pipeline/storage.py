@@ -12,8 +12,8 @@ import io
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -246,7 +246,7 @@ def files(folder: Place) -> list[Place]:
 def sizes(folder: Place) -> list[tuple[Place, int]]:
     """All files below a folder with their lengths, in the order of their names."""
     if not is_remote(folder):
-        return [(path, path.stat().st_size) for path in files(folder)]
+        return list(_lengths(files(folder)))
     begin = len(folder.path.rstrip("/")) + 1
     try:
         listed = answer(folder, found)
@@ -257,6 +257,12 @@ def sizes(folder: Place) -> list[tuple[Place, int]]:
         for name, about in sorted(listed.items())
         if name[begin:]
     ]
+
+
+def _lengths(paths: Iterable[Place]) -> Iterator[tuple[Place, int]]:
+    for path in paths:
+        with suppress(FileNotFoundError):  # what an attempt staged was put, or is gone
+            yield path, path.stat().st_size
 
 
 def below(folder: Place, where: Place) -> str:

@@ -145,17 +145,20 @@ def again(
     *,
     cut: Cut,
     is_short: npt.NDArray[np.bool_],
+    own: str = "",
 ) -> Tally:
     """Write the failed pairs that a query which is short has as far as its cut: "rows" and FULL.
 
-    They are drawn for every query that by now has come as far.
+    They are drawn for every query that by now has come as far. The file of each part is named by
+    `parts.name_of` with `own`.
     """
     sieve = _Sieve(_rule(pool, settings), cut, wanting=is_short)
 
     def write(part: Part, sieve: _Sieve) -> Tally:
         told = _nothing(sieve)
         sifted = _sifted(part, FAILED.names, sieve, told)
-        parts.write(folder, part.number, FAILED, (_drawn(*one) for one in sifted))
+        found = (_drawn(*one) for one in sifted)
+        parts.write(folder, part.number, FAILED, found, parts.name_of(part.number, own))
         return told
 
     return _tally(spark, failed, sieve, write)
@@ -169,11 +172,13 @@ def balance(
     folder: str,
     *,
     targets: Longs | None = None,
+    own: str = "",
 ) -> tuple[Tally, Longs]:
     """Write the pairs that at least one of their queries keeps within the cap.
 
     `pool` is how many pairs each query had, and `targets` how far down its order the last draw
-    went, where not the cap with headroom. Returns "rows" and FULL with the pairs that each query
+    went, where not the cap with headroom. The file of each part is named by `parts.name_of` with
+    `own`. Returns "rows" and FULL with the pairs that each query
     keeps, and the pairs of each query that arrived. Raises BadInput where a query's cut falls
     between two pairs of one name.
     """
@@ -195,7 +200,8 @@ def balance(
     def write(part: Part, sieve: _Sieve) -> Tally:
         told = _nothing(sieve)
         sifted = _sifted(part, IMAGES.names, sieve, told)
-        parts.write(folder, part.number, BALANCED, (_kept(*one) for one in sifted))
+        found = (_kept(*one) for one in sifted)
+        parts.write(folder, part.number, BALANCED, found, parts.name_of(part.number, own))
         return told
 
     tally = _tally(spark, arrived, _Sieve(rule, cut), write)

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyspark.sql import SparkSession
 
+from jobs.lock import LOCK, RunIsBusy, alone
 from jobs.run import Run
 from pipeline.schemas import DEDUPED
 from pipeline.settings import Settings
@@ -39,6 +40,22 @@ def test_what_a_late_task_commits_is_not_taken(
     found = run.read_arrow("deduped")["pair_id"].to_pylist()
     assert sorted(found) == ["one", "two"]
     assert run.rows("deduped") == 2
+
+
+def test_rows_of_a_run_that_was_lost_do_not_join_those_of_the_other(
+    spark: SparkSession, tmp_path: Path
+) -> None:
+    run = Run(tmp_path, Settings())
+    frame = spark.createDataFrame(_ROWS)
+
+    def lose_it(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        (tmp_path / LOCK).write_text('{"host": "far-away", "pid": 7, "since": 1.0}')
+        yield from batches
+
+    with alone(tmp_path) as run.hold, run.stage("dedup", {}, {}):
+        with pytest.raises(RunIsBusy, match="taken over by pid 7 on far-away"):
+            run.write("deduped", frame.mapInArrow(lose_it, frame.schema))
+        assert [file.name for file in run.path("deduped").iterdir()] == ["_begun.json"]
 
 
 def test_a_folder_is_emptied_while_a_late_task_writes_into_it(tmp_path: Path) -> None:

@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 from jobs import lock
+from jobs.ledger import Ledger
 from jobs.lock import RunIsBusy, alone
+from jobs.run import Run
+from pipeline.settings import Settings
 
 _HOLD = """
 import sys, time
@@ -125,6 +128,25 @@ def test_a_process_from_which_was_taken_over_learns_of_it_and_leaves_the_name(
     found = lock.owner(tmp_path)
     assert found is not None
     assert found.host == "far-away"
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_a_process_from_which_was_taken_over_learns_of_it_when_the_other_has_ended(
+    tmp_path: Path, is_there: bool
+) -> None:
+    run = Run(tmp_path, Settings())
+    with alone(tmp_path) as run.hold, run.stage("derive", {}, {}):
+        run.begin("words")
+        theirs = run.path("words") / "part-00000.parquet"
+        theirs.write_bytes(b"of the other")
+        (tmp_path / lock.LOCK).write_text("")
+        if not is_there:
+            (tmp_path / lock.LOCK).unlink()
+        with pytest.raises(RunIsBusy, match="taken over by another `wit`, which has ended"):
+            run.begin("words")
+        with pytest.raises(RunIsBusy, match="taken over"):
+            run.finish("words", Ledger(1, 1))
+        assert theirs.read_bytes() == b"of the other"
 
 
 def test_the_name_is_renewed_as_long_as_the_process_works(

@@ -84,6 +84,11 @@ storage.put(run.path("candidates") / "part-000099.parquet", b"half")
 walked(run)
 told["made again"] = [tables(run), shards(run)]
 
+# A worker that was frozen wakes when the tables are whole.
+for table in ("candidates", "balanced"):
+    storage.put(run.path(table) / "part-000000.parquet", b"late")
+told["late"] = [tables(run), shards(run)]
+
 told["denied"] = refused(run, "denied")
 told["expired"] = refused(run, "expired")
 walked(run)
@@ -154,6 +159,10 @@ def test_a_table_without_a_manifest_is_made_again_without_what_was_left(
 ) -> None:
     assert told["made again"] == told[told["roots"][1]]
     assert not any("part-000099" in name for name in told["files"])
+
+
+def test_what_comes_when_a_table_is_whole_is_no_part_of_it(told: dict[str, Any]) -> None:
+    assert told["late"] == told[told["roots"][1]]
 
 
 def test_nothing_is_renamed_and_nothing_is_left_in_a_store(told: dict[str, Any]) -> None:
