@@ -257,6 +257,8 @@ def sizes(folder: Place) -> list[tuple[Place, int]]:
 
 def below(folder: Place, where: Place) -> str:
     """The name of a place by that of a folder that holds it, as `a/b.tar`."""
+    if not is_remote(where):
+        return where.relative_to(str(folder)).as_posix()
     return str(where)[len(str(folder).rstrip("/")) + 1 :]
 
 

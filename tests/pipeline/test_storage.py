@@ -98,6 +98,21 @@ def test_what_a_store_does_not_remove_is_told(s3: S3Server, tmp_path: Path) -> N
     assert busy.met == 6
 
 
+def test_a_file_is_named_by_the_folder_however_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1_2.tar").touch()
+    monkeypatch.chdir(tmp_path)
+
+    for folder in map(
+        storage.place, (".", "./", str(tmp_path), f"{tmp_path}/", "../" + tmp_path.name)
+    ):
+        (file,) = storage.files(folder)
+        assert storage.below(folder, file) == "a/1_2.tar"
+        assert not storage.is_hidden(folder, file)
+
+
 def test_of_many_that_create_one_thing_one_succeeds(folder: storage.Place) -> None:
     tries = [f"by {number}" for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
