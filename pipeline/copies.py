@@ -10,8 +10,10 @@ import hashlib
 import os
 import shutil
 import socket
+import stat
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,15 +55,20 @@ def arrived(files: Mapping[str, str]) -> None:
 
 
 def folder() -> Path:
-    """Where this machine's copies lie."""
+    """Where this machine's copies lie. Raises BadInput where others may write, too."""
     found = scratch() / f"wit-copies-{os.getuid()}"
     try:
-        found.mkdir(mode=0o700, exist_ok=True)
-        is_own = found.stat().st_uid == os.getuid()
+        with suppress(FileExistsError):
+            found.mkdir(mode=0o700)
+        told = found.lstat()  # of a link itself: old files are swept where it leads
     except OSError as error:
         raise _no_room(found, error) from None
-    if not is_own:
-        raise BadInput(f"{socket.gethostname()}: {found} belongs to another user: remove it")
+    is_own = stat.S_ISDIR(told.st_mode) and told.st_uid == os.getuid()
+    if not is_own or told.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BadInput(
+            f"{socket.gethostname()}: {found} is no folder of this user alone: remove it, or name "
+            "another disk with SPARK_LOCAL_DIRS"
+        )
     return found
 
 

@@ -290,6 +290,31 @@ def test_a_copy_that_broke_off_is_not_there(s3: S3Server, tmp_path: Path) -> Non
     assert copies.local(address).read_bytes() == data
 
 
+@pytest.mark.parametrize("planted", ["link", "link to nothing", "file", "open to all"])
+def test_copies_are_kept_in_no_folder_that_another_may_have_planted(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    address = f"s3://{BUCKET}/{tmp_path.name}/list.txt"
+    storage.put(storage.place(address), b"x")
+    (home := tmp_path / "home").mkdir()
+    (precious := home / "precious").touch()
+    os.utime(precious, (0, 0))
+    place = tmp_path / f"wit-copies-{os.getuid()}"
+    if planted.startswith("link"):
+        place.symlink_to(tmp_path / "nothing" if "nothing" in planted else home)
+    elif planted == "file":
+        place.touch()
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path))
+
+    told = f"{socket.gethostname()}: {place} is no folder of this user alone: remove it"
+    with pytest.raises(BadInput, match=re.escape(told)):
+        copies.local(address)
+    assert precious.exists()
+
+
 def test_a_full_scratch_disk_is_told_with_machine_folder_and_next_step(
     s3: S3Server, tmp_path: Path
 ) -> None:
