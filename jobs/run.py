@@ -67,6 +67,11 @@ class Run:
         Raises OtherSettings when it was made with others and `update` is not given.
         """
         root = storage.place(where)
+        if storage.is_remote(root) and (meant := set("*?[") & set(str(root))):
+            raise BadInput(
+                f"--run {root} has {' '.join(sorted(meant))}, which stores take for a pattern: "
+                "name another address"
+            )
         kept = root / SETTINGS
         if not storage.exists(kept):
             if config is None:

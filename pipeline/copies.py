@@ -5,13 +5,16 @@ another copy; it is there whole or not at all. Those that nobody used for a week
 another one is made.
 """
 
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
 import socket
+import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,11 +22,12 @@ from upath import UPath
 
 from pipeline import inputs, storage
 from pipeline.errors import BadInput
-from pipeline.staged import scratch
+from pipeline.staged import FULL, scratch
 
 _AGAIN_SECONDS = 300.0
 """For so long a process takes it that an object is still the same."""
 _UNUSED_SECONDS = 7 * 86400.0
+_NO_ROOM = (*FULL, errno.EACCES, errno.EROFS)
 
 _asked: dict[str, tuple[float, Path]] = {}
 _arrived: dict[str, Path] = {}
@@ -53,15 +57,18 @@ def arrived(files: Mapping[str, str]) -> None:
 
 
 def folder() -> Path:
-    """Where this machine's copies lie."""
+    """Where this machine's copies lie. Raises BadInput where others may write, too."""
     found = scratch() / f"wit-copies-{os.getuid()}"
-    try:
-        found.mkdir(mode=0o700, exist_ok=True)
-        is_own = found.stat().st_uid == os.getuid()
-    except OSError as error:
-        raise _no_room(found, error) from None
-    if not is_own:
-        raise BadInput(f"{socket.gethostname()}: {found} belongs to another user: remove it")
+    with _written(found):
+        with suppress(FileExistsError):
+            found.mkdir(mode=0o700)
+        told = found.lstat()  # of a link itself: old files are swept where it leads
+    is_own = stat.S_ISDIR(told.st_mode) and told.st_uid == os.getuid()
+    if not is_own or told.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise BadInput(
+            f"{socket.gethostname()}: {found} is no folder of this user alone: remove it, or name "
+            "another disk with SPARK_LOCAL_DIRS"
+        )
     return found
 
 
@@ -69,20 +76,19 @@ def _copy(place: UPath) -> Path:
     try:
         version = inputs.version(place)
     except FileNotFoundError:
-        raise BadInput(f"{place} does not exist: correct the address in the settings") from None
+        raise BadInput(
+            f"{socket.gethostname()}: {place} does not exist: correct the address in the settings"
+        ) from None
     inside = folder()
     digest = hashlib.sha256(f"{place}\n{version}".encode()).hexdigest()[:32]
     # Under its own name, which tells readers its format.
     file = inside / digest / place.name
-    try:
-        with Path(inside, f"{digest}.lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # many tasks of one machine fetch it once
-            if not file.is_file():
-                _sweep(inside)
-                _fetch(place, file)
+    with _written(inside), Path(inside, f"{digest}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # many tasks of one machine fetch it once
+        if not file.is_file():
+            _sweep(inside)
+            _fetch(place, file)
         os.utime(file.parent)
-    except OSError as error:
-        raise _no_room(inside, error) from error
     return file
 
 
@@ -91,7 +97,9 @@ def _fetch(place: UPath, file: Path) -> None:
     staged.mkdir()
     try:
         if not storage.fetch(place, staged / file.name):
-            raise FileNotFoundError(str(place))
+            raise BadInput(
+                f"{socket.gethostname()}: {place} was removed while it was fetched: put it back"
+            )
         shutil.rmtree(file.parent, ignore_errors=True)
         staged.rename(file.parent)
     finally:
@@ -113,8 +121,14 @@ def _sweep(inside: Path) -> None:
             old.unlink(missing_ok=True)
 
 
-def _no_room(inside: Path, error: OSError) -> BadInput:
-    return BadInput(
-        f"{socket.gethostname()}: {inside} cannot be written ({error.strerror or error}): make "
-        "room there, or name a larger disk with SPARK_LOCAL_DIRS"
-    )
+@contextmanager
+def _written(inside: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _NO_ROOM:
+            raise
+        raise BadInput(
+            f"{socket.gethostname()}: {inside} cannot be written ({error.strerror}): make room "
+            "there, or name a larger disk with SPARK_LOCAL_DIRS"
+        ) from error

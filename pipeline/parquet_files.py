@@ -18,8 +18,11 @@ _AT_ONCE = 16
 """Requests: what is asked of each file is small, and the answer is waited for."""
 _TAIL_BYTES = 1 << 20
 """Of a file, fetched at first: the footer, and the whole of a small file."""
+_HELD_FILES = 8
+"""Of a dataset, whose tails are kept: pyarrow reads about five files at a time."""
 
 Span = tuple[int, int]
+_Held = dict[Place, tuple[int, bytes]]
 
 
 def of_each(ask: Callable[[Place], T], where: Sequence[Place]) -> Iterator[T]:
@@ -75,7 +78,8 @@ def dataset(files: Sequence[Place], schema: pa.Schema | None = None) -> ds.Datas
     if not any(storage.is_remote(file) for file in files):
         return ds.dataset([str(file) for file in files], schema=schema, format="parquet")
     kind = ds.ParquetFileFormat()
-    ranges = of_each(lambda file: _Ranges(file), files)
+    held: _Held = {}
+    ranges = of_each(lambda file: _Ranges(file, held), files)
     fragments = [kind.make_fragment(pa.PythonFile(each, mode="r")) for each in ranges]
     return ds.FileSystemDataset(fragments, schema or fragments[0].physical_schema, kind)
 
@@ -111,15 +115,16 @@ def _span(group: pq.RowGroupMetaData, columns: Sequence[str] | None) -> Span | N
 
 
 class _Ranges:
-    """An object as a file. What is read of a span fetches all of it, and the last one is kept."""
+    """An object as a file. What is read of a span fetches all of it, and the last one is kept in
+    `held`, of files that share it those of the last few."""
 
-    def __init__(self, where: Place) -> None:
+    def __init__(self, where: Place, held: _Held | None = None) -> None:
         self._where, self._at = where, 0
         size = storage.size(where)
         if size is None:
             raise FileNotFoundError(str(where))
         self._size = size
-        self._held: tuple[int, bytes] = (0, b"")
+        self._held: _Held = {} if held is None else held
         self.closed = False
         self.spans: list[Span] = [(max(0, size - _TAIL_BYTES), size)]
 
@@ -135,7 +140,7 @@ class _Ranges:
 
     def close(self) -> None:
         self.closed = True
-        self._held = (0, b"")
+        self._held.pop(self._where, None)
 
     def read(self, size: int = -1) -> bytes:
         stop = self._size if size < 0 else min(self._at + size, self._size)
@@ -144,11 +149,13 @@ class _Ranges:
         return found
 
     def _between(self, begin: int, stop: int) -> bytes:
-        first, held = self._held
+        first, held = self._held.get(self._where, (0, b""))
         if not first <= begin <= stop <= first + len(held):
             span = next((s for s in self.spans if s[0] <= begin and stop <= s[1]), None)
             if span is None:
                 return storage.read_at(self._where, begin, stop - begin)
             first, held = span[0], storage.read_at(self._where, span[0], span[1] - span[0])
-            self._held = first, held
+            self._held[self._where] = first, held
+            for oldest in list(self._held)[:-_HELD_FILES]:  # a list: pyarrow's threads add to it
+                self._held.pop(oldest, None)
         return held[begin - first : stop - first]

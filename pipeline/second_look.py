@@ -5,7 +5,8 @@ writes  overlaps, dropped
 
 Hashes leave pairs that are near and not confirmed, and confirm drawings that only share a shape
 and pictures of other colours.
-An image that cannot be read leaves the verdict as it was.
+An image that is gone or broken leaves the verdict as it was; a tar that is there and is not read
+ends the task.
 """
 
 import math
@@ -116,7 +117,7 @@ def needs_look(row: Mapping[str, Any], known: bytes) -> bool:
 def _look_at(raw_tars: RawTars, path: str, offset: int, size: int) -> bytes | None:
     try:
         data = raw_tars.read(path, offset, size)
-    except OSError:  # the tar is gone: what the hashes said stands
+    except FileNotFoundError:  # the tar is gone: what the hashes said stands
         return None
     image = decode(data)
     return None if image is None else look(image)

@@ -12,7 +12,8 @@ from uuid import uuid4
 
 from pipeline.errors import BadInput
 
-_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""Of errors that come where there is no more room."""
 
 GO_ON = "run `wit build` again, which goes on where it stopped"
 """What to do when there is room."""
@@ -44,7 +45,7 @@ def room_in(folder: Path, next_step: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in _FULL:
+        if error.errno not in FULL:
             raise
         raise BadInput(
             f"{socket.gethostname()}: {folder} takes no more ({os.strerror(error.errno)}): make "

@@ -24,7 +24,7 @@ from upath import UPath
 
 from pipeline import store_errors
 from pipeline.errors import BadInput
-from pipeline.store_calls import answer, found, quietly
+from pipeline.store_calls import answer, clear_objects, objects, quietly
 from pipeline.store_reader import Ranged
 
 Place = Path | UPath
@@ -158,7 +158,7 @@ def remove(where: Place) -> None:
 def clear(folder: Place) -> None:
     """Remove a folder and all that is in it."""
     if is_remote(folder):
-        quietly(folder, lambda fs, path: fs.rm(path, recursive=True))
+        clear_objects(folder)
     elif folder.exists():
         shutil.rmtree(folder)
 
@@ -248,13 +248,9 @@ def sizes(folder: Place) -> list[tuple[Place, int]]:
     if not is_remote(folder):
         return list(_lengths(files(folder)))
     begin = len(folder.path.rstrip("/")) + 1
-    try:
-        listed = answer(folder, found)
-    except FileNotFoundError:
-        return []
     return [
         (folder / name[begin:], int(about["size"]))
-        for name, about in sorted(listed.items())
+        for name, about in sorted(objects(folder).items())
         if name[begin:]
     ]
 
@@ -267,6 +263,8 @@ def _lengths(paths: Iterable[Place]) -> Iterator[tuple[Place, int]]:
 
 def below(folder: Place, where: Place) -> str:
     """The name of a place by that of a folder that holds it, as `a/b.tar`."""
+    if not is_remote(where):
+        return where.relative_to(str(folder)).as_posix()
     return str(where)[len(str(folder).rstrip("/")) + 1 :]
 
 
@@ -313,7 +311,7 @@ def stamp(where: Place) -> str | None:
     except FileNotFoundError:
         return None
     if told.get("type") == "directory":
-        inner = sorted(answer(where, found).items())
+        inner = sorted(objects(where).items())
         marks = [f"{name}: {_mark(each)}" for name, each in inner]
         return f"{len(marks)} objects, {hashlib.sha256(chr(10).join(marks).encode()).hexdigest()}"
     return _mark(told)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar, cast
 
 from upath import UPath
@@ -14,6 +15,8 @@ TRIES = 5
 FIRST_WAIT_SECONDS = 1.0
 """Twice as long before each further try: 15 seconds in all. In each the client of S3 asks five
 times, within a second or two."""
+_AT_ONCE = 16
+"""Objects that are removed."""
 
 
 def quietly(where: UPath, call: Callable[[Any, str], object]) -> None:
@@ -59,7 +62,26 @@ def _in_words(error: Exception, where: UPath) -> Exception:
     return error
 
 
-def found(fs: Any, path: str) -> dict[str, Any]:
-    """All objects below `path`, by name."""
-    fs.invalidate_cache()  # other processes may have written since it was asked last
-    return cast(dict[str, Any], fs.find(path, detail=True))
+def objects(folder: UPath) -> dict[str, Any]:
+    """All objects below a folder, by name; none where there is no such folder."""
+
+    def find(fs: Any, path: str) -> dict[str, Any]:
+        fs.invalidate_cache()  # other processes may have written since it was asked last
+        return cast(dict[str, Any], fs.find(path, detail=True))
+
+    try:
+        return answer(folder, find)
+    except FileNotFoundError:
+        return {}
+
+
+def clear_objects(folder: UPath) -> None:
+    """Remove all objects below a folder."""
+
+    # One by one: s3fs takes `*` in a folder for a pattern, and what S3 answers to a request for
+    # many at once is a success whatever becomes of each.
+    def remove(name: str) -> None:
+        quietly(folder, lambda fs, _: fs.rm_file(name))
+
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        list(pool.map(remove, objects(folder)))

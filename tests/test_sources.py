@@ -290,6 +290,57 @@ def test_a_copy_that_broke_off_is_not_there(s3: S3Server, tmp_path: Path) -> Non
     assert copies.local(address).read_bytes() == data
 
 
+@pytest.mark.parametrize("planted", ["link", "link to nothing", "file", "open to all"])
+def test_copies_are_kept_in_no_folder_that_another_may_have_planted(
+    s3: S3Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, planted: str
+) -> None:
+    address = f"s3://{BUCKET}/{tmp_path.name}/list.txt"
+    storage.put(storage.place(address), b"x")
+    (home := tmp_path / "home").mkdir()
+    (precious := home / "precious").touch()
+    os.utime(precious, (0, 0))
+    place = tmp_path / f"wit-copies-{os.getuid()}"
+    if planted.startswith("link"):
+        place.symlink_to(tmp_path / "nothing" if "nothing" in planted else home)
+    elif planted == "file":
+        place.touch()
+    else:
+        place.mkdir()
+        place.chmod(0o777)
+    monkeypatch.setenv("SPARK_LOCAL_DIRS", str(tmp_path))
+
+    told = f"{socket.gethostname()}: {place} is no folder of this user alone: remove it"
+    with pytest.raises(BadInput, match=re.escape(told)):
+        copies.local(address)
+    assert precious.exists()
+
+
+def test_an_object_that_goes_before_it_is_fetched_is_told(s3: S3Server, tmp_path: Path) -> None:
+    address = f"s3://{BUCKET}/{tmp_path.name}/list.txt"
+    with pytest.raises(BadInput) as told:
+        copies.local(address)
+    machine = f"{socket.gethostname()}: {address}"
+    assert str(told.value) == f"{machine} does not exist: correct the address in the settings"
+
+    storage.put(storage.place(address), b"x")
+    s3.asked.clear()
+
+    def is_second(method: str, path: str) -> bool:
+        return method == "HEAD" and [asked for asked, _ in s3.asked].count("HEAD") > 1
+
+    s3.refuse(None, 404, "NoSuchKey", is_second)
+    with pytest.raises(BadInput) as told:
+        copies.local(address)
+    assert str(told.value) == f"{machine} was removed while it was fetched: put it back"
+
+
+def test_a_name_that_no_disk_takes_is_no_full_disk(s3: S3Server, tmp_path: Path) -> None:
+    address = f"s3://{BUCKET}/{tmp_path.name}/{'x' * 300}"
+    storage.put(storage.place(address), b"x")
+    with pytest.raises(OSError, match="File name too long"):
+        copies.local(address)
+
+
 def test_a_full_scratch_disk_is_told_with_machine_folder_and_next_step(
     s3: S3Server, tmp_path: Path
 ) -> None:

@@ -142,6 +142,14 @@ def test_a_folder_that_is_no_run_says_how_to_begin_one(tmp_path: Path) -> None:
         Run.open(tmp_path / "none", None, [])
 
 
+@pytest.mark.parametrize("sign", "*?[")
+def test_a_run_whose_address_is_a_pattern_is_refused(tmp_path: Path, sign: str) -> None:
+    (config := tmp_path / "config.toml").touch()
+    with pytest.raises(BadInput, match="which stores take for a pattern: name another address"):
+        Run.open(f"s3://bucket/runs/one{sign}", config, [])
+    Run.open(tmp_path / f"one{sign}", config, [])
+
+
 def test_a_run_where_a_file_lies_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     (tmp_path / "a.toml").write_text("")

@@ -339,6 +339,20 @@ def test_the_files_of_a_folder_may_differ_in_their_columns(
     assert _counted(spark, path=str(tmp_path)) == {_ROW: 9, (*_ROW[:2], "p", None): 1}
 
 
+def test_the_folder_that_one_is_in_gives_all_files_that_are_not_hidden(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = "url,caption\nhttps://a.example/1.jpg,a fox\n"
+    (tmp_path / "b").mkdir()
+    for name in ("ab_c.csv", "a.csv", "1_2.csv", "b/__.csv", "b/x_.csv", "_x.csv", ".y.csv"):
+        _written(tmp_path / name, row)
+    monkeypatch.chdir(tmp_path)
+
+    parts = table_parts(None, TableSource(path="."))  # type: ignore[arg-type]
+
+    assert [part.path for part in parts] == ["1_2.csv", "a.csv", "ab_c.csv", "b/x_.csv"]
+
+
 def test_a_mark_of_byte_order_in_the_middle_moves_no_row(
     spark: SparkSession, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

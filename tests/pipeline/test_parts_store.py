@@ -1,5 +1,8 @@
 """pipeline.parts and pipeline.parquet_files, in a store."""
 
+import gc
+import os
+import tracemalloc
 from pathlib import Path
 from uuid import uuid4
 
@@ -89,6 +92,30 @@ def test_a_row_group_is_fetched_at_once_and_others_are_not(
     s3.asked.clear()
     assert sum(batch.num_rows for batch in parts.read(todo[0])) == 20_000
     assert [method for method, _ in s3.asked].count("GET") == 2  # the footer, and the group
+
+
+@pytest.mark.parametrize("is_ahead", [True, False])
+def test_a_dataset_holds_little_of_files_that_are_read(
+    s3: S3Server, tmp_path: Path, *, is_ahead: bool
+) -> None:
+    store, texts = _folder(), [os.urandom(1000).hex() for _ in range(200)]
+    pq.write_table(pa.table({"name": texts}), tmp_path / "table", compression="none")
+    file_bytes = (tmp_path / "table").stat().st_size
+    for number in range(40):
+        storage.put(store / f"{number:02}", (tmp_path / "table").read_bytes())
+    files = storage.files(store)
+    s3.asked.clear()
+    tracemalloc.start()
+    try:
+        read = parquet_files.dataset(files)
+        ahead = {} if is_ahead else {"batch_readahead": 2, "fragment_readahead": 1}
+        assert sum(batch.num_rows for batch in read.to_batches(**ahead)) == 40 * 200
+        gc.collect()
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 12 * file_bytes
+    assert [method for method, _ in s3.asked].count("GET") == 40
 
 
 def test_a_file_in_a_store_that_is_no_whole_parquet_is_named(s3: S3Server, tmp_path: Path) -> None:

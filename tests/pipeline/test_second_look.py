@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from PIL import Image, ImageDraw
+from pyspark.errors import PythonException
 from pyspark.sql import DataFrame
 
 from pipeline.schemas import DROPPED, OVERLAPS
@@ -132,6 +133,35 @@ def test_copies_are_told_from_others_and_what_is_unreadable_stays(spark, tmp_pat
     unseen = [("other", "b.jpg"), ("broken", "a.jpg"), ("gone", "a.jpg"), ("nowhere", "a.jpg")]
     assert {by_pair[pair] for pair in unseen} == {("candidate", None)}
     assert by_pair["flat", "a.jpg"] == ("undecidable", None)
+
+
+def test_a_tar_that_is_there_and_cannot_be_read_ends_the_task(spark, tmp_path) -> None:
+    (tar := tmp_path / "0.tar").mkdir()
+    ddl = (
+        "pair_id string, source string, eval_id string, variant string, "
+        "phash_distance int, pdq_distance int, similarity float, verdict string"
+    )
+    row = ("own", "photos", "a.jpg", "original", 8, 80, None, "candidate")
+    photo = ("a.jpg", "photos", "original", look(noise(1, (300, 200))))
+    place: Any = [("own", str(tar), 0, 9), ("rival", str(tar), 9, 9)]
+    places = spark.createDataFrame(place, "pair_id string, path string, offset long, bytes long")
+    found = second_look(
+        spark.createDataFrame([row], ddl),
+        places,
+        spark.createDataFrame([photo], "id string, source string, variant string, look binary"),
+        DedupSettings(),
+    )
+    with pytest.raises(PythonException, match="Is a directory"):
+        found.collect()
+    spark.catalog.clearCache()
+
+    ddl = (
+        "pair_id string, reason string, rival string, source string, variant string, "
+        "phash_distance int, pdq_distance int"
+    )
+    near = ("own", "near duplicate", "rival", "corpus", None, 1, 9)
+    with pytest.raises(PythonException, match="Is a directory"):
+        confirmed(spark.createDataFrame([near], ddl), places).collect()
 
 
 def test_pictures_of_other_light_or_colour_are_no_near_duplicates(spark, tmp_path) -> None:

@@ -68,6 +68,51 @@ def test_what_is_removed_is_gone(folder: storage.Place) -> None:
     assert [place.name for place in storage.files(folder)] == ["kept"]
 
 
+def test_no_other_folder_goes_with_one_that_looks_like_a_pattern(folder: storage.Place) -> None:
+    for name in ("o*/a", "one/a", "[ab]/a", "b/a", "o?e/a"):
+        storage.make_folder((folder / name).parent)
+        storage.put(folder / name, name)
+
+    for name in ("o*", "[ab]", "o?e"):
+        storage.clear(folder / name)
+
+    assert [storage.below(folder, place) for place in storage.files(folder)] == ["b/a", "one/a"]
+
+
+def test_what_a_store_does_not_remove_is_told(s3: S3Server, tmp_path: Path) -> None:
+    folder = storage.place(f"s3://{BUCKET}/{tmp_path.name}")
+    for name in ("one", "two", "three"):
+        storage.put(folder / name, name)
+    denied = s3.refuse(
+        None, 403, "AccessDenied", lambda method, path: method == "DELETE" and "/two" in path
+    )
+    with pytest.raises(BadInput, match="access is denied"):
+        storage.clear(folder)
+    assert folder / "two" in storage.files(folder)
+
+    denied.times = 0
+    busy = s3.refuse(6, fits=lambda method, path: method == "DELETE")
+    storage.clear(folder)
+
+    assert storage.files(folder) == []
+    assert busy.met == 6
+
+
+def test_a_file_is_named_by_the_folder_however_that_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1_2.tar").touch()
+    monkeypatch.chdir(tmp_path)
+
+    for folder in map(
+        storage.place, (".", "./", str(tmp_path), f"{tmp_path}/", "../" + tmp_path.name)
+    ):
+        (file,) = storage.files(folder)
+        assert storage.below(folder, file) == "a/1_2.tar"
+        assert not storage.is_hidden(folder, file)
+
+
 def test_of_many_that_create_one_thing_one_succeeds(folder: storage.Place) -> None:
     tries = [f"by {number}" for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
