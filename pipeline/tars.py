@@ -199,13 +199,13 @@ class _Unpacked(gzip.GzipFile):
     def read(self, size: int | None = -1) -> bytes:
         try:
             return super().read(size)
-        except (EOFError, OSError, zlib.error):
+        except (EOFError, gzip.BadGzipFile, zlib.error):
             return b""
 
     def seek(self, offset: int, whence: int = 0) -> int:
         try:
             return super().seek(offset, whence)
-        except (EOFError, OSError, zlib.error):
+        except (EOFError, gzip.BadGzipFile, zlib.error):
             return self.tell()
 
     def close(self) -> None:
