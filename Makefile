@@ -52,7 +52,7 @@ test-chaos-download: setup java ## Kill downloads at random moments, and compare
 	$(BIN)/python -m tests.chaos.download $(ARGS)
 
 test-chaos-cluster: setup java ## Kill what a cluster is made of, in every stage; ARGS: --rounds, --seed
-	$(BIN)/python -m pytest -m chaos tests/cluster tests/test_chaos_cluster.py
+	$(BIN)/python -m pytest -m chaos tests/cluster tests/test_chaos_cluster.py tests/jobs/test_store_run.py
 	$(BIN)/python -m tests.chaos.cluster $(ARGS)
 
 test-chaos-train: setup ## Kill trainings at random moments, go on, and compare the weights
