@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -155,10 +156,23 @@ def _does_not_start(master: str, error: Exception, scratch: Path) -> WitError:
     """The line for a master that is not there, or does not take us."""
     causes = re.findall(r"^(?:Caused by|:) ?[\w.$]*(?:Exception|Error): (.*)$", str(error), re.M)
     why = causes[-1] if causes else str(error).partition("\n")[0]
+    if not _answers(master):
+        why = "nobody answers there"
     return BadInput(
         f"Spark does not start on {master} ({why[:200]}): correct --master or spark.master; "
         f"{scratch / 'spark.log'} tells more"
     )
+
+
+def _answers(master: str) -> bool:
+    """Whether a standalone master is there; of others Spark itself tells."""
+    for host, port in re.findall(r"(?:spark://|,)\[?([^,/]+?)\]?:(\d+)", master):
+        try:
+            socket.create_connection((host, int(port)), timeout=5.0).close()
+        except (OSError, OverflowError):
+            continue
+        return True
+    return not master.startswith("spark://")
 
 
 @contextmanager

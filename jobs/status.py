@@ -74,11 +74,13 @@ def _table(
 ) -> dict[str, Any]:
     manifest = run.find_manifest(table)
     told: dict[str, Any] = {"table": table, "stage": stage.verb}
+    is_made = now is not None and now.state == "running" and now.verb == stage.verb
     if manifest is not None:
-        state = "stale" if stage in waiting else "ready"
+        # Of a stage that is at work some tables are made, and others are those from before.
+        is_ready = stage not in waiting or (is_made and stage.made(run, [manifest]))
+        state = "ready" if is_ready else "stale"
         keys = ("rows_in", "rows", "seconds", "dropped")
         return told | {"state": state} | {key: manifest[key] for key in keys}
-    is_made = now is not None and now.state == "running" and now.verb == stage.verb
     has_begun = storage.exists(run.path(table) / "_begun.json")
     state = "running" if is_made else "unfinished" if has_begun else "missing"
     return told | {"state": state}

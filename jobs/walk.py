@@ -2,7 +2,7 @@
 
 import importlib
 import importlib.util
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -86,12 +86,16 @@ class Stage:
         manifests = [run.find_manifest(table) for table in tables]
         if any(manifest is None for manifest in manifests):
             return False
+        return self.made(run, manifests[: len(self.writes)])
+
+    def made(self, run: Run, manifests: Sequence[Mapping[str, Any] | None]) -> bool:
+        """Whether that is what it makes of the run's settings and of what it reads now."""
         settings, inputs = self.settings(run.settings), self.inputs(run)
         return all(
             manifest is not None
             and manifest["settings"] == settings
             and manifest["inputs"] == inputs
-            for manifest in manifests[: len(self.writes)]
+            for manifest in manifests
         )
 
     def make(self, run: Run, *, again: bool = False) -> None:

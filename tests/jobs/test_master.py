@@ -1,12 +1,13 @@
 """--master, and what of a session's size is ours."""
 
+import socket
 from pathlib import Path
 
 import pytest
 
 from jobs.options import on_master
 from jobs.run import Run
-from jobs.spark import session, sizes_of
+from jobs.spark import _does_not_start, session, sizes_of
 from pipeline.errors import BadInput
 from pipeline.settings import Settings, SparkSettings
 
@@ -44,6 +45,18 @@ def test_under_spark_submit_a_master_is_given_to_it(
     monkeypatch.setenv(_GATEWAY, "1")
     with pytest.raises(BadInput, match="give it before the script"):
         on_master(Run(tmp_path, Settings()), "local[2]")
+
+
+def test_a_master_that_is_not_there_is_told_from_one_that_does_not_take_us() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as there:
+        port = there.getsockname()[1]
+        why = {
+            master: str(_does_not_start(master, RuntimeError("stopped"), Path("scratch")))
+            for master in (f"spark://127.0.0.1:{port}", f"spark://[::1]:1,127.0.0.1:{port}", "yarn")
+        }
+    gone = _does_not_start(f"spark://127.0.0.1:{port}", RuntimeError("stopped"), Path("scratch"))
+    assert f"on spark://127.0.0.1:{port} (nobody answers there)" in str(gone)
+    assert all("(stopped)" in told for told in why.values()), why
 
 
 @pytest.mark.parametrize("key", ["spark.sql.session.timeZone", "spark.sql.ansi.enabled"])

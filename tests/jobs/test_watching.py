@@ -23,7 +23,7 @@ from jobs.run import Run
 from jobs.spark_ui import options
 from jobs.working import working
 from pipeline.errors import BadInput
-from pipeline.schemas import DEDUPED
+from pipeline.schemas import DEDUPED, TABLES
 from pipeline.settings import Settings, SparkSettings
 
 _ROWS = pa.table([["a", "b"], [None, None]], schema=DEDUPED)
@@ -42,6 +42,21 @@ def _wit(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 # -- while it is made --------------------------------------------------------------------------
+
+
+def test_of_a_stage_at_work_what_it_has_made_is_ready_and_what_was_there_before_is_not(
+    tmp_path: Path,
+) -> None:
+    run = _run(tmp_path / "run")
+    derive = next(stage for stage in walk.STAGES if stage.verb == "derive")
+    for settings in ({}, derive.settings(run.settings)):
+        with lock.alone(run.root), run.stage("derive", settings, derive.inputs(run)):
+            for table in ("bigrams", "words") if not settings else ("words",):
+                rows = TABLES[table].schema.empty_table()
+                run.write_arrow(table, rows, Ledger(1, 1))
+            told = {table["table"]: table["state"] for table in status.facts(run)["tables"]}
+        assert told["bigrams"] == "stale"
+        assert told["words"] == ("ready" if settings else "stale")
 
 
 def test_a_running_stage_is_seen_from_another_process_with_its_tasks(
