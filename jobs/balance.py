@@ -28,6 +28,7 @@ def main(run: Run) -> None:
         told, sizes = balance(
             run.spark, todo, pool, run.settings.balance, where, targets=targets, own=own
         )
+    run.check_held()
     tables.remove(staged)
     clear_staged(folder)
     rows, dropped = told.counts["rows"], {FULL: told.counts[FULL]}

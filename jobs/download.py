@@ -33,6 +33,7 @@ def main(run: Run) -> None:
     for number in range(1, settings.rounds + 1):
         staged = folder / f"_round-{number}"
         if number > 1:
+            run.check_held()
             images = run.frame(raw_files(folder, shards), IMAGES)
             place = (number, max(shards) + 1)
             with run.progress.watch(run.spark, f"what round {number} asks for"):
@@ -74,6 +75,7 @@ def _downloaded(
     with run.progress.watch(run.spark, f"download, round {number}"):
         rows = results.collect()
     seconds = time.time() - began
+    run.check_held()
     clear_staged(folder)
     poison.check("download", [(shard_name(row["raw_shard"]), row) for row in rows])
     shards = [row["raw_shard"] for row in rows]

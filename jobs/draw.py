@@ -14,6 +14,7 @@ def main(run: Run) -> None:
     with run.progress.watch(run.spark, "drawn"):
         matched = parts(run.files("matched"))
         drawn = draw(run.spark, matched, pool, settings, storage.absolute(folder))
+    run.check_held()
     clear_staged(folder)
     dropped = {
         name: count for name, count in drawn.tally.counts.items() if name != "rows" and count

@@ -27,6 +27,7 @@ def main(run: Run) -> None:
     with run.progress.watch(run.spark, "matched"):
         where = storage.absolute(folder)
         told = match(run.spark, todo, str(file.absolute()), len(queries), where)
+    run.check_held()
     clear_staged(folder)
     rows = told.counts["rows"]
     notes = {"matches": int(told.per_query.sum()), "index_bytes": index.size_bytes}

@@ -95,7 +95,7 @@ class Metrics:
         try:
             size = size_of(folder)
         except (OSError, WitError):  # it is only looked at
-            size = 0
+            size = None
         is_taken_up = table in self._taken_up
         self._tell(
             "table",
@@ -107,7 +107,7 @@ class Metrics:
             seconds=seconds,
             taken_up=is_taken_up,
             rows_in_per_second=None if is_taken_up else ledger.rows_in / seconds,
-            bytes_per_second=None if is_taken_up else size / seconds,
+            bytes_per_second=None if is_taken_up or size is None else size / seconds,
         )
 
     def _seconds(self) -> float:

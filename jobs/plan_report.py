@@ -6,7 +6,7 @@ that an assumption that is wrong and a rate that is wrong stand apart.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Collection
 from typing import Any
 
 from jobs import jsonlines, plan, plan_rates
@@ -45,7 +45,9 @@ def summary(run: Run) -> dict[str, Any] | None:
     rates = _with_sets_of(run, found, plan_rates.reference())
     planned = plan.planned(run.settings, float(candidates["rows"]), rates)
     told = _told(run)
-    cores = _cores(_master(run, told))
+    masters = {str(line["master"]) for line in told if line["event"] == "spark"}
+    # --master and spark-submit leave the run's settings be.
+    cores = _cores(masters or {run.settings.spark.master})
     spent = {line["verb"]: line.get("task_seconds") for line in told if line["event"] == "end"}
     lines = []
     for stage in planned.stages:
@@ -85,14 +87,11 @@ def _told(run: Run) -> list[Line]:
     return jsonlines.whole(storage.read(where)) if storage.exists(where) else []
 
 
-def _master(run: Run, told: Sequence[Line]) -> str:
-    """Where the run's stages ran, last of all: --master and spark-submit leave its settings be."""
-    masters = [str(line["master"]) for line in told if line["event"] == "spark"]
-    return masters[-1] if masters else run.settings.spark.master
-
-
-def _cores(master: str) -> int | None:
-    """Those of a local session; of a cluster nothing is known here."""
+def _cores(masters: Collection[str]) -> int | None:
+    """Those of one local session; of a cluster, or of several places, nothing is known here."""
+    if len(masters) != 1:
+        return None
+    (master,) = masters
     found = re.fullmatch(r"local(?:\[(\d+|\*)(?:,\d+)?\])?", master)
     if found is None:
         return None

@@ -166,10 +166,10 @@ def _does_not_start(master: str, error: Exception, scratch: Path) -> WitError:
 
 def _answers(master: str) -> bool:
     """Whether a standalone master is there; of others Spark itself tells."""
-    for host, port in re.findall(r"(?:spark://|,)\[?([^,/]+?)\]?:(\d+)", master):
+    for six, host, port in re.findall(r"(?:spark://|,)(?:\[(.+?)\]|([^],/[:]+)):(\d+)", master):
         try:
-            socket.create_connection((host, int(port)), timeout=5.0).close()
-        except (OSError, OverflowError):
+            socket.create_connection((six or host, int(port)), timeout=5.0).close()
+        except (OSError, ValueError, OverflowError):
             continue
         return True
     return not master.startswith("spark://")

@@ -217,8 +217,9 @@ STAGES = (
 
 
 _ON_A_DISK = ("train-tokenizer", "train", "evaluate")
+"""Stages that a run in a store does not have."""
 _WITH_TORCH = ("train", "evaluate")
-"""What stages of the machine that trains cannot do without."""
+"""Stages that are run where torch is."""
 
 
 def training_elsewhere(root: Place) -> str | None:
@@ -253,17 +254,21 @@ def stale(run: Run) -> list[Stage]:
 
 
 def _stages_of(run: Run) -> list[Stage]:
-    """The stages that can be run here, in order."""
-    lacking: tuple[str, ...] = ()
-    if training_elsewhere(run.root) is not None:
-        lacking = _ON_A_DISK if storage.is_remote(run.root) else _WITH_TORCH
+    """The stages that the run has where it lies, in order."""
+    lacking = _ON_A_DISK if storage.is_remote(run.root) else ()
     return [stage for stage in STAGES if stage.verb not in lacking]
+
+
+def _made_here(run: Run) -> list[Stage]:
+    """Those that can be run here."""
+    lacking = _WITH_TORCH if training_elsewhere(run.root) is not None else ()
+    return [stage for stage in _stages_of(run) if stage.verb not in lacking]
 
 
 def build(run: Run, *, again: bool = False) -> None:
     """Every stage that is missing or stale, in order."""
     with _at_work(run):
-        for stage in _stages_of(run):
+        for stage in _made_here(run):
             if not again and stage.is_fresh(run):
                 run.progress.say(f"{stage.verb}: up to date")
             else:
@@ -277,7 +282,7 @@ def build(run: Run, *, again: bool = False) -> None:
 def one(run: Run, verb: str, *, again: bool = False) -> None:
     """One stage. Raises MissingTable or OutOfDate when another must come first."""
     stage = next(stage for stage in STAGES if stage.verb == verb)
-    if stage not in _stages_of(run):
+    if stage not in _made_here(run):
         raise BadInput(f"{verb}: {training_elsewhere(run.root)}")
     with _at_work(run):
         stage.inputs(run)

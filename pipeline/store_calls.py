@@ -80,8 +80,10 @@ def clear_objects(folder: UPath) -> None:
 
     # One by one: s3fs takes `*` in a folder for a pattern, and what S3 answers to a request for
     # many at once is a success whatever becomes of each.
+    begin = len(folder.path.rstrip("/")) + 1
+
     def remove(name: str) -> None:
-        quietly(folder, lambda fs, _: fs.rm_file(name))
+        quietly(folder / name[begin:], lambda fs, _: fs.rm_file(name))
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         list(pool.map(remove, objects(folder)))

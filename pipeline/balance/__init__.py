@@ -178,9 +178,8 @@ def balance(
 
     `pool` is how many pairs each query had, and `targets` how far down its order the last draw
     went, where not the cap with headroom. The file of each part is named by `parts.name_of` with
-    `own`. Returns "rows" and FULL with the pairs that each query
-    keeps, and the pairs of each query that arrived. Raises BadInput where a query's cut falls
-    between two pairs of one name.
+    `own`. Returns "rows" and FULL with the pairs that each query keeps, and the pairs of each query
+    that arrived. Raises BadInput where a query's cut falls between two pairs of one name.
     """
     rule = _rule(pool, settings)
     cap = settings.max_pairs_per_query

@@ -105,6 +105,7 @@ def test_our_packages_travelled_and_left_no_note_in_the_run(spread: Run) -> None
 def test_what_is_killed_changes_nothing(cluster: Cluster, spread: Run, kills: list[Kill]) -> None:
     """`make test-chaos-cluster` does it again and again, in every stage."""
     chaos = Chaos(cluster.folder.parent, cluster, Path(spread.root))
+    chaos.look()
     found = chaos.round(kills[0].kind, kills, random.Random(3))
     assert found.hits, found
     assert (found.lost, found.doubled, found.differences) == (Counter(), Counter(), [])

@@ -52,11 +52,21 @@ def test_a_master_that_is_not_there_is_told_from_one_that_does_not_take_us() -> 
         port = there.getsockname()[1]
         why = {
             master: str(_does_not_start(master, RuntimeError("stopped"), Path("scratch")))
-            for master in (f"spark://127.0.0.1:{port}", f"spark://[::1]:1,127.0.0.1:{port}", "yarn")
+            for master in (f"spark://127.0.0.1:{port}", f"spark://a..b:1,127.0.0.1:{port}", "yarn")
         }
     gone = _does_not_start(f"spark://127.0.0.1:{port}", RuntimeError("stopped"), Path("scratch"))
     assert f"on spark://127.0.0.1:{port} (nobody answers there)" in str(gone)
     assert all("(stopped)" in told for told in why.values()), why
+
+
+def test_a_master_is_asked_at_an_address_of_the_sixth_version_too() -> None:
+    try:
+        there = socket.create_server(("::1", 0), family=socket.AF_INET6)
+    except OSError:
+        pytest.skip("this machine has no ::1")
+    with there:
+        master = f"spark://[::1]:{there.getsockname()[1]}"
+        assert "(stopped)" in str(_does_not_start(master, RuntimeError("stopped"), Path("scratch")))
 
 
 @pytest.mark.parametrize("key", ["spark.sql.session.timeZone", "spark.sql.ansi.enabled"])
