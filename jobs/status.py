@@ -77,13 +77,20 @@ def _table(
     is_made = now is not None and now.state == "running" and now.verb == stage.verb
     if manifest is not None:
         # Of a stage that is at work some tables are made, and others are those from before.
-        is_ready = stage not in waiting or (is_made and stage.made(run, [manifest]))
+        is_ready = stage not in waiting or (is_made and _is_of_now(run, stage, manifest))
         state = "ready" if is_ready else "stale"
         keys = ("rows_in", "rows", "seconds", "dropped")
         return told | {"state": state} | {key: manifest[key] for key in keys}
     has_begun = storage.exists(run.path(table) / "_begun.json")
     state = "running" if is_made else "unfinished" if has_begun else "missing"
     return told | {"state": state}
+
+
+def _is_of_now(run: Run, stage: Stage, manifest: dict[str, Any]) -> bool:
+    try:
+        return stage.made(run, [manifest])
+    except MissingTable:  # what it reads is gone meanwhile
+        return False
 
 
 def _is_at_work(told: dict[str, Any]) -> bool:
