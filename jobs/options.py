@@ -57,14 +57,12 @@ def opened(
     update: bool,
     master: str | None = None,
 ) -> Run:
-    """The run at `where`, its stages on `master` where one is named.
-
-    What the run keeps of its own master stays as it is.
-    """
+    """The run at `where`, its stages on `master` where one is named. Raises as `Run.open` does."""
     return on_master(Run.open(where, config, sets or [], update=update), master)
 
 
 def on_master(run: Run, master: str | None) -> Run:
+    """The run, its stages on `master` where one is named. What the run keeps stays as it is."""
     if master is None:
         return run
     if not _MASTERS.fullmatch(master):

@@ -103,11 +103,7 @@ def _files(source: TableSource) -> list[str]:
     if kind == "file":
         return [path]
     folder = storage.place(path)
-    found = (
-        []
-        if kind is None
-        else [f for f in storage.files(folder) if not storage.is_hidden(folder, f)]
-    )
+    found = [file for file in storage.files(folder) if not storage.is_hidden(folder, file)]
     if source.format is None:
         formats = {format_of(file) for file in found} - {None}
         wanted = "parquet" if "parquet" in formats else min(formats, default=None, key=str)
