@@ -32,7 +32,7 @@ def main(run: Run) -> None:
     tables.remove(staged)
     clear_staged(folder)
     rows, dropped = told.counts["rows"], {FULL: told.counts[FULL]}
-    files = [folder / name_of(part.number, own) for part in todo] if own else None
+    files = [folder / name_of(part.number, own) for part in todo]
     run.finish("balanced", Ledger(run.rows("deduped"), rows, dropped), files)
 
     columns = [np.arange(len(pool), dtype=np.int32), pool, drawn, sizes, told.per_query]

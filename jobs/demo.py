@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 from jobs import planted, walk
-from jobs.options import on_master
+from jobs.options import opened
 from jobs.report import write_report
 from jobs.run import Run
 from jobs.world import World, make_world, serve
@@ -32,7 +32,7 @@ def main(root: Path, pairs: int, sets: list[str], master: str | None = None) -> 
 
 def build_in(world: World, root: Path, sets: list[str], master: str | None = None) -> None:
     """Build the corpus of a world while its server is up, and tell what became of the planted."""
-    run = on_master(Run.open(root, world.settings, sets, update=True), master)
+    run = opened(root, world.settings, sets, update=True, master=master)
     with serve(world.folder, world.port):
         walk.build(run)
     lines = planted.compare(run, world.truth)

@@ -228,7 +228,7 @@ class Run:
     def finish(self, table: str, ledger: Ledger, files: Sequence[Place] | None = None) -> None:
         """Check the ledger and write the manifest: from here on the table exists.
 
-        Of a folder that late tasks may add to, the manifest names the `files` that are the table.
+        Late tasks may add to a folder of a store: there the manifest names the table's `files`.
         Raises BadInput when nothing is left of a table that later stages cannot do without.
         """
         ledger.check(table)
@@ -251,13 +251,14 @@ class Run:
             "dropped": dict(sorted(ledger.dropped.items())),
             "content": ledger.content,
         }
+        named = files if files is not None and storage.is_remote(self.root) else None
         manifest = {
             **identity,
             "digest": digest(identity),
             "notes": ledger.notes,
             "seconds": round(time.monotonic() - stage.began, 3),
             "code": code_version(),
-            **({} if files is None else {"files": [file.name for file in files]}),
+            **({} if named is None else {"files": [file.name for file in named]}),
         }
         storage.put(self.path(table) / MANIFEST, json.dumps(manifest, indent=1))
         storage.remove(self.path(table) / "_begun.json")
@@ -292,7 +293,7 @@ class Run:
         came_in = counts.pop("", rows_out) if rows_in is None else rows_in
         counts.pop("", None)
         ledger = Ledger(came_in, rows_out, counts | (dropped or {}), notes or {})
-        self.finish(table, ledger, files if storage.is_remote(folder) else None)
+        self.finish(table, ledger, files)
 
     def write_arrow(self, table: str, rows: pa.Table, ledger: Ledger) -> None:
         """Write a small table from this process's memory, and its manifest."""
