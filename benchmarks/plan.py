@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from benchmarks import captions, population
 from benchmarks.form import Figure, publish
-from benchmarks.walk import shuffled
+from benchmarks.shuffles import shuffled
 from jobs import plan_pool, plan_rates, walk
 from jobs.plan_report import bytes_of
 from jobs.run import Run
@@ -211,7 +211,11 @@ tables = [{{path = {table}, url = "url", caption = "text"}}]
                 Figure(f"{table}: a row, written", bytes_of(run.path(table)) / rows, "bytes"),
                 Figure(f"{table}: a row, shuffled", (shuffled(run) - before) / rows, "bytes"),
             ]
-    return figures
+        before = shuffled(run)
+        laid_out = run.read("drawn").repartition("raw_shard")
+        laid_out.write.format("noop").mode("overwrite").save()
+        moved = (shuffled(run) - before) / run.rows("drawn")
+    return [*figures, Figure("drawn: a row, shuffled for its raw shard", moved, "bytes")]
 
 
 if __name__ == "__main__":

@@ -117,6 +117,7 @@ def _measured(
             cpu=stage["cpu"],
             clock=stage["ended"] - stage["began"],
             peak=_peak(looks, stage["began"], stage["ended"]),
+            shuffled=stage["shuffled"],
             written=_written(looks, stage["began"], stage["ended"]),
         )
         for stage in told

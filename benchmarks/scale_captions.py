@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.scale_names import Words, mixed, uniform
+from benchmarks.shuffles import JOIN_AS_AT_SCALE
 from jobs.ledger import Ledger
 from jobs.run import Run
 from pipeline.schemas import QUERIES
@@ -117,7 +118,7 @@ tables = [{{path = "{tables}"}}]
 [balance]
 max_pairs_per_query = {max(1, rows // _CAP_SHARE)}
 """)
-    run = Run.open(folder / "run", config, [])
+    run = Run.open(folder / "run", config, [JOIN_AS_AT_SCALE])
     count = len(queries)
     columns = {
         "query_id": pa.array(range(count), pa.int32()),

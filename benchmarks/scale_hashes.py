@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.scale_names import Words, hexed, mixed, uniform
+from benchmarks.shuffles import JOIN_AS_AT_SCALE
 from jobs.ledger import Ledger
 from jobs.run import Run
 from pipeline.schemas import FINGERPRINTS, IMAGES
@@ -106,7 +107,7 @@ def make(folder: Path, rows: int) -> None:
     config = folder / "scale.toml"
     folder.mkdir(parents=True, exist_ok=True)
     config.write_text('[spark]\ndriver_memory = "2g"\npartitions = 64\n')
-    run = Run.open(folder / "run", config, [])
+    run = Run.open(folder / "run", config, [JOIN_AS_AT_SCALE])
     with run.stage("download", {}, {}):
         images = run.begin("images")
     with run.stage("fingerprint", {}, {}):

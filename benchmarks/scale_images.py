@@ -15,6 +15,7 @@ import simplejpeg
 from PIL import Image
 
 from benchmarks.scale_names import hexed
+from benchmarks.shuffles import JOIN_AS_AT_SCALE
 from jobs.ledger import Ledger
 from jobs.run import Run
 from pipeline.download.tars import OrderedSampleWriter
@@ -55,7 +56,7 @@ def make(folder: Path, rows: int, pictures: list[Pixels]) -> None:
     config = folder / "scale.toml"
     folder.mkdir(parents=True, exist_ok=True)
     config.write_text('[spark]\ndriver_memory = "2g"\npartitions = 64\n')
-    run = Run.open(folder / "run", config, [])
+    run = Run.open(folder / "run", config, [JOIN_AS_AT_SCALE])
     kept = 0
     with run.stage("download", {}, {}):
         raw = run.begin("images").absolute()

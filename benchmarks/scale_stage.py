@@ -13,6 +13,7 @@ from typing import Any
 
 from benchmarks import candidates
 from benchmarks.form import spark_seconds
+from benchmarks.shuffles import shuffled
 from jobs import verify, walk
 from jobs.run import Run
 
@@ -47,6 +48,7 @@ def _stages(folder: Path, verbs: list[str]) -> Iterator[dict[str, Any]]:
 
 def _stage(run: Run, verb: str) -> dict[str, Any]:
     """The rows, the seconds of all CPUs and of the clock, and when it began and ended."""
+    before = shuffled(run)
     began = time.monotonic()
     cpu = spark_seconds(lambda: _make(run, verb))
     ended = time.monotonic()
@@ -59,6 +61,7 @@ def _stage(run: Run, verb: str) -> dict[str, Any]:
         "cpu": cpu,
         "began": began,
         "ended": ended,
+        "shuffled": shuffled(run) - before,
     }
 
 

@@ -26,6 +26,7 @@ class Point(NamedTuple):
     """Seconds of all processes."""
     clock: float
     peak: int
+    shuffled: int
     written: int
 
 
@@ -99,6 +100,7 @@ def figures(points: Sequence[Point], share: float) -> list[Figure]:
                 Figure(f"{name}: CPU of a row", cpu, "microseconds"),
                 Figure(f"{name}: clock of a row", clock, "microseconds"),
                 Figure(f"{name}: rows that go out", point.rows_out, "rows"),
+                Figure(f"{name}: shuffled", point.shuffled / point.rows, "bytes a row"),
                 Figure(f"{name}: written", point.written / point.rows, "bytes a row"),
                 Figure(f"{name}: peak memory", point.peak / 1e9, "GB", goal=_GOAL_GB, at_most=True),
             ]
@@ -128,9 +130,10 @@ def keep(points: Sequence[Point], share: float) -> None:
 def markdown(points: Sequence[Point]) -> str:
     """Tables for docs/performance.md."""
     sizes = [
-        "| stage | size | rows in | CPU, a row | clock, a row | peak memory | written, a row |"
+        "| stage | size | rows in | CPU, a row | clock, a row | peak memory | shuffled, a row "
+        "| written, a row |"
     ]
-    sizes.append("| --- | --- | --- | --- | --- | --- | --- |")
+    sizes.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
     growth = [
         "| stage | CPU of a row, most to fewest rows | CPU of a further row: between the sizes "
         "| last to first | the same everywhere | clock of a row, most to fewest |",
@@ -143,6 +146,7 @@ def markdown(points: Sequence[Point]) -> str:
             sizes.append(
                 f"| {curve.stage} | {point.size:,} | {point.rows:,} | {_micro(cpu)} "
                 f"| {_micro(clock)} | {point.peak / 1e9:.1f} GB "
+                f"| {point.shuffled / point.rows:,.0f} B "
                 f"| {point.written / point.rows:,.0f} B |"
             )
         if len(curve.points) < 3:

@@ -17,6 +17,7 @@ import psutil
 
 from benchmarks import form
 from benchmarks.form import publish, spark_seconds, wall_seconds
+from benchmarks.shuffles import JOIN_AS_AT_SCALE, shuffled
 from jobs import walk
 from jobs.plan_rates import STAGES, Figure, dump
 from jobs.plan_report import bytes_of, main_table
@@ -49,7 +50,7 @@ def main(sizes: tuple[int, ...] = _SIZES) -> None:
         for number, pairs in enumerate(sizes):
             world = make_world(Path(scratch) / f"world-{pairs}", pairs, port=_PORT)
             with serve(world.folder, world.port):
-                run = Run.open(Path(scratch) / f"run-{pairs}", world.settings, [])
+                run = Run.open(Path(scratch) / f"run-{pairs}", world.settings, [JOIN_AS_AT_SCALE])
                 for stage in walk.STAGES:
                     if not number:
                         stage.make(run)
@@ -95,13 +96,6 @@ def _rate(small: Cost, large: Cost) -> float:
     if rows > 0 and seconds > 0:
         return rows / seconds
     return large.rows_in / large.cpu_seconds
-
-
-def shuffled(run: Run) -> int:
-    """Bytes that the session has written for shuffles so far."""
-    store = run.spark.sparkContext._jsc.sc().statusStore()  # type: ignore[union-attr]
-    executors = store.executorList(False)
-    return sum(executors.apply(at).totalShuffleWrite() for at in range(executors.size()))
 
 
 def _written(costs: dict[str, list[Cost]], rates: dict[str, float], sizes: tuple[int, ...]) -> str:
