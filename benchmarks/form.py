@@ -4,6 +4,7 @@ import contextlib
 import json
 import resource
 import statistics
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 RESULTS = Path(__file__).parent.parent / "build" / "benchmarks"
+_LOOK_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -65,20 +67,35 @@ def wall_seconds(work: Callable[[], object]) -> float:
 
 
 def spark_seconds(work: Callable[[], object]) -> float:
-    """CPU seconds of this process, the JVM and its Python workers while `work` runs."""
+    """CPU seconds of this process, the JVM and its Python workers while `work` runs.
 
-    def spent() -> float:
-        own = psutil.Process()
-        seconds = 0.0
+    Workers end when they have been idle for a minute, and pyspark's daemon does not wait for them:
+    what they took is told by no parent, only by themselves until then.
+    """
+    own = psutil.Process()
+
+    def look(seconds: dict[psutil.Process, float]) -> None:
         for process in (own, *own.children(recursive=True)):
-            # One that ends meanwhile counts among its parent's children.
             with contextlib.suppress(psutil.NoSuchProcess):
-                seconds += sum(process.cpu_times()[:4])
-        return seconds
+                seconds[process] = sum(process.cpu_times()[:2])
 
-    before = spent()
-    work()
-    return spent() - before
+    before, seen = dict[psutil.Process, float](), dict[psutil.Process, float]()
+    is_over = threading.Event()
+
+    def watch() -> None:
+        while not is_over.wait(_LOOK_SECONDS):
+            look(seen)
+
+    look(before)
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    try:
+        work()
+    finally:
+        is_over.set()
+        watcher.join()
+    look(seen)
+    return sum(seconds - before.get(process, 0.0) for process, seconds in seen.items())
 
 
 def seconds_told(work: Callable[[], object]) -> float:
