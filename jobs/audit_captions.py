@@ -36,7 +36,7 @@ def of_run(run: Run, folder: Path) -> list[dict[str, Any]]:
     corpus = run.read("shards").select("pair_id", "caption")
     # Executors write to no folder that this machine alone has.
     is_shared = not storage.is_remote(run.path("audit"))
-    with run.progress.watch(run.spark, "captions"):
+    with run.watch("captions"):
         look_for(wanted, corpus, place, run.settings.audit.confidence, is_shared=is_shared)
     return told(place)
 

@@ -19,7 +19,7 @@ def main(run: Run) -> None:
     reached = run.read_arrow("reached", ["target", "drawn"])
     targets, drawn = reached["target"].to_numpy(), reached["drawn"].to_numpy()
     staged = folder / "_arrived"
-    with run.progress.watch(run.spark, "balanced"):
+    with run.watch("balanced"):
         # A pair that was tried again has a row for each round.
         pairs = arrived(run.read("images"))
         stay = run.read("deduped").select("pair_id")
@@ -28,7 +28,6 @@ def main(run: Run) -> None:
         told, sizes = balance(
             run.spark, todo, pool, run.settings.balance, where, targets=targets, own=own
         )
-    run.check_held()
     tables.remove(staged)
     clear_staged(folder)
     rows, dropped = told.counts["rows"], {FULL: told.counts[FULL]}

@@ -51,7 +51,7 @@ def main(run: Run) -> None:
     vocabulary = words.frequent(counts, settings.min_word_count)
     notes |= {"tokens": total, "distinct_words": distinct}
 
-    with run.progress.watch(run.spark, "bigrams"):
+    with run.watch("bigrams"):
         pairs = bigrams.bigrams(texts, vocabulary, settings.min_bigram_count)
     ranked = bigrams.scored(pairs, vocabulary, total)
     run.write_arrow("bigrams", ranked, Ledger(ranked.num_rows, ranked.num_rows))
@@ -92,7 +92,7 @@ def _count_pages(
     run: Run, pages: DataFrame, dumps: list[str], indexes: dict[str, int]
 ) -> dict[str, Any]:
     """Read the dumps, and say what they are made of and what was lost of them."""
-    with run.progress.watch(run.spark, "articles"):
+    with run.watch("articles"):
         found = tally.table(pages, "dump", "kind", "is_mended")
     of_dumps: list[Counter[str]] = [Counter() for _ in dumps]
     for row in found:

@@ -36,7 +36,7 @@ def main(run: Run) -> None:
             run.check_held()
             images = run.frame(raw_files(folder, shards), IMAGES)
             place = (number, max(shards) + 1)
-            with run.progress.watch(run.spark, f"what round {number} asks for"):
+            with run.watch(f"what round {number} asks for"):
                 asked = rounds.another(run, staged, images, asked.reached, place)
             if not asked.rows:
                 break
@@ -72,10 +72,9 @@ def _downloaded(
     were_there = raw_shards_in(folder)
     began = time.time()
     results = download(asked.pairs, str(folder), run.settings.download)
-    with run.progress.watch(run.spark, f"download, round {number}"):
+    with run.watch(f"download, round {number}"):
         rows = results.collect()
     seconds = time.time() - began
-    run.check_held()
     clear_staged(folder)
     poison.check("download", [(shard_name(row["raw_shard"]), row) for row in rows])
     shards = [row["raw_shard"] for row in rows]

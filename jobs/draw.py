@@ -11,10 +11,9 @@ def main(run: Run) -> None:
     settings = run.settings.balance
     folder = run.begin("drawn")
     pool = run.read_arrow("counts", ["pairs"])["pairs"].to_numpy()
-    with run.progress.watch(run.spark, "drawn"):
+    with run.watch("drawn"):
         matched = parts(run.files("matched"))
         drawn = draw(run.spark, matched, pool, settings, storage.absolute(folder))
-    run.check_held()
     clear_staged(folder)
     dropped = {
         name: count for name, count in drawn.tally.counts.items() if name != "rows" and count

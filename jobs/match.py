@@ -24,10 +24,9 @@ def main(run: Run) -> None:
         file = _file_of(index, folder)
         index.save(file)
     todo = parts(run.files("candidates"))
-    with run.progress.watch(run.spark, "matched"):
+    with run.watch("matched"):
         where = storage.absolute(folder)
         told = match(run.spark, todo, str(file.absolute()), len(queries), where)
-    run.check_held()
     clear_staged(folder)
     rows = told.counts["rows"]
     notes = {"matches": int(told.per_query.sum()), "index_bytes": index.size_bytes}

@@ -286,7 +286,7 @@ class Run:
         schema = TABLES[table].schema
         folder = self.begin(table)
         kept, told = counted(frame, schema.names, reasons)
-        with self.progress.watch(self.spark, table):
+        with self.watch(table):
             files = tables.put(kept, folder, schema, self.check_held)
         rows_out = parquet_files.rows(files)
         counts = told()
@@ -300,6 +300,14 @@ class Run:
         folder = self.begin(table)
         tables.put_arrow(rows.cast(TABLES[table].schema), folder / "part-00000.parquet")
         self.finish(table, ledger)
+
+    @contextmanager
+    def watch(self, what: str) -> Iterator[None]:
+        """A bar over Spark's tasks inside. What they took long for may not be this process's any
+        more: see check_held."""
+        with self.progress.watch(self.spark, what):
+            yield
+        self.check_held()
 
     def check_held(self) -> None:
         """Raises RunIsBusy where another process has taken the run over: nothing there is ours."""

@@ -26,11 +26,10 @@ def main(run: Run) -> None:
     folder = run.begin("shards", resume=True).absolute()
     raw_folder = storage.absolute(run.path("images"))
     clear_unfinished(folder)
-    with run.progress.watch(run.spark, "shards"):
+    with run.watch("shards"):
         rows = shard(placed, shards, raw_folder, str(folder)).toArrow().to_pylist()
     poison.check("shard", [(row["name"], row) for row in rows])
     written = [Written(*(row[name] for name in Written._fields)) for row in rows]
-    run.check_held()
     clear_others(folder, shards)
     write_text(folder, CARD, card(IN_JSON, alternatives=has_alternatives))
     index = write_index(folder, written, run.settings.shard.samples_per_shard)

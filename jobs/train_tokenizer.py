@@ -33,7 +33,7 @@ def main(run: Run) -> None:
     captions = _captions(run)
     run.begin("vocabulary")
     folder = run.folder("vocabulary")
-    with run.progress.watch(run.spark, "words"):
+    with run.watch("words"):
         # On disk: of a large corpus there are tens of millions.
         counts = vocabulary.counted(captions).persist(StorageLevel.DISK_ONLY)
         cut = vocabulary.cut(counts, settings.vocabulary_words)
