@@ -6,14 +6,16 @@ counted once, and the CPU seconds of all of them.
 """
 
 import contextlib
+import hashlib
 import json
 import random
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
@@ -114,8 +116,16 @@ max_pairs_per_query = 20_000
 """
 
 
-def arrive(run: Run) -> None:
-    """The tables of a download in which every link was alive and no image repeats."""
+_HASHES: dict[str, Callable[[bytes], Any]] = {
+    "phash": lambda digest: int.from_bytes(digest[:8], signed=True),
+    "pdq": lambda digest: digest,
+    "pixels_sha256": lambda digest: digest[::-1].hex(),
+}
+
+
+def arrive(run: Run, *, hashed: bool = False) -> None:
+    """The tables of a download in which every link was alive and no image repeats; with hashes as
+    long as those of images where `hashed`."""
     files = run.files("drawn")
     for verb, table in (("download", "images"), ("dedup", "deduped")):
         schema = TABLES[table].schema
@@ -125,7 +135,7 @@ def arrive(run: Run) -> None:
             for file in files:
                 drawn = pq.ParquetFile(file).read()
                 rows += drawn.num_rows
-                columns = [_column(drawn, field) for field in schema]
+                columns = [_column(drawn, field, hashed=hashed) for field in schema]
                 pq.write_table(pa.table(columns, schema=schema), folder / file.name)
             run.finish(table, Ledger(rows, rows))
     with run.stage("download", {}, {}):
@@ -133,7 +143,7 @@ def arrive(run: Run) -> None:
         run.write_arrow("reached", reached, Ledger(len(reached), len(reached)))
 
 
-def _column(drawn: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
+def _column(drawn: pa.Table, field: pa.Field, *, hashed: bool) -> pa.ChunkedArray | pa.Array:
     """The column as it is drawn, or a hash of the pair's name for one that the download adds."""
     if field.name in drawn.column_names:
         return drawn[field.name]
@@ -141,6 +151,9 @@ def _column(drawn: pa.Table, field: pa.Field) -> pa.ChunkedArray | pa.Array:
         return pa.array(["success"] * drawn.num_rows)
     if field.name == "sha256":
         return pc.binary_join_element_wise(drawn["pair_id"], drawn["pair_id"], "")
+    if hashed and field.name in _HASHES:
+        made = [hashlib.sha256(name.encode()) for name in drawn["pair_id"].to_pylist()]
+        return pa.array([_HASHES[field.name](one.digest()) for one in made], field.type)
     if pa.types.is_integer(field.type):
         return pa.array(np.full(drawn.num_rows, 256), field.type)
     return pa.nulls(drawn.num_rows, field.type)

@@ -17,11 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from benchmarks import captions, population
+from benchmarks.candidates import arrive
 from benchmarks.form import Figure, publish
-from benchmarks.shuffles import shuffled
+from benchmarks.shuffles import JOIN_AS_AT_SCALE, shuffled
 from jobs import plan_pool, plan_rates, walk
 from jobs.plan_report import bytes_of
 from jobs.run import Run
+from pipeline import shard
 from pipeline.match import QueryIndex, Semantics
 from pipeline.settings import BalanceSettings, DownloadSettings
 
@@ -201,8 +203,12 @@ tables = [{{path = {table}, url = "url", caption = "text"}}]
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "plan.toml"
         path.write_text(config, encoding="utf-8")
-        run = Run.open(Path(scratch) / "run", path, [])
-        for stage in walk.STAGES[:4]:
+        run = Run.open(Path(scratch) / "run", path, [JOIN_AS_AT_SCALE])
+        for stage in walk.STAGES:
+            if stage.verb not in ("derive", "ingest", "match", "draw", "balance"):
+                continue
+            if stage.verb == "balance":
+                arrive(run, hashed=True)
             before = shuffled(run)
             stage.make(run)
             table = {"derive": "queries"}.get(stage.verb, stage.writes[0])
@@ -211,11 +217,17 @@ tables = [{{path = {table}, url = "url", caption = "text"}}]
                 Figure(f"{table}: a row, written", bytes_of(run.path(table)) / rows, "bytes"),
                 Figure(f"{table}: a row, shuffled", (shuffled(run) - before) / rows, "bytes"),
             ]
-        before = shuffled(run)
-        laid_out = run.read("drawn").repartition("raw_shard")
-        laid_out.write.format("noop").mode("overwrite").save()
-        moved = (shuffled(run) - before) / run.rows("drawn")
-    return [*figures, Figure("drawn: a row, shuffled for its raw shard", moved, "bytes")]
+        # As the download and the shards are laid out; the images themselves do not travel.
+        placed, _ = shard.plan(run.read("balanced"), run.settings.shard)
+        for table, rows, by in (
+            ("drawn", run.read("drawn"), "raw_shard"),
+            ("balanced", placed, "number"),
+        ):
+            before = shuffled(run)
+            rows.repartition(by).write.format("noop").mode("overwrite").save()
+            moved = (shuffled(run) - before) / run.rows(table)
+            figures.append(Figure(f"{table}: a row, laid out anew", moved, "bytes"))
+    return figures
 
 
 if __name__ == "__main__":

@@ -175,7 +175,8 @@ def draw(points: Sequence[Point]) -> None:
     mpl.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.2), layout="constrained")
+    mpl.rcParams["svg.fonttype"] = "none"
+    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.8), layout="constrained")
     for curve in curves(points):
         rows = [point.rows for point in curve.points]
         cpu = curve.each("cpu")
@@ -185,7 +186,7 @@ def draw(points: Sequence[Point]) -> None:
     left.axhline(_FLAT, color="grey", linestyle="--", linewidth=1)
     left.set(ylabel="CPU of a row, beside the fewest rows")
     right.set(ylabel="peak memory, GB")
-    left.legend(frameon=False)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False)
     for axes in (left, right):
         axes.set(xscale="log", ylim=(0, None), xlabel="rows that come in")
         axes.grid(alpha=0.3)

@@ -3,7 +3,8 @@
 Two worlds are built in one session, a small and a large one, after another has started all workers.
 A stage's rate is that of the rows that the large one has more: what is spent once falls out. Also
 written, for `wit plan --rates`, as build/rates.toml: CPU seconds of the driver, the JVM and its
-Python workers, bytes of the tables, and bytes that Spark shuffled.
+Python workers, and bytes of the tables. Not what Spark shuffles: tables as small as these are sent
+whole to every task (`benchmarks.scale` and `benchmarks.plan` tell shuffles of large ones).
 """
 
 import platform
@@ -17,7 +18,6 @@ import psutil
 
 from benchmarks import form
 from benchmarks.form import publish, spark_seconds, wall_seconds
-from benchmarks.shuffles import JOIN_AS_AT_SCALE, shuffled
 from jobs import walk
 from jobs.plan_rates import STAGES, Figure, dump
 from jobs.plan_report import bytes_of, main_table
@@ -40,7 +40,6 @@ class Cost(NamedTuple):
     cpu_seconds: float
     seconds: float
     bytes_out: int
-    shuffled: int
 
 
 def main(sizes: tuple[int, ...] = _SIZES) -> None:
@@ -50,7 +49,7 @@ def main(sizes: tuple[int, ...] = _SIZES) -> None:
         for number, pairs in enumerate(sizes):
             world = make_world(Path(scratch) / f"world-{pairs}", pairs, port=_PORT)
             with serve(world.folder, world.port):
-                run = Run.open(Path(scratch) / f"run-{pairs}", world.settings, [JOIN_AS_AT_SCALE])
+                run = Run.open(Path(scratch) / f"run-{pairs}", world.settings, [])
                 for stage in walk.STAGES:
                     if not number:
                         stage.make(run)
@@ -74,7 +73,6 @@ def _unit(verb: str) -> str:
 
 
 def _cost(run: Run, stage: walk.Stage) -> Cost:
-    before = shuffled(run)
     cpu = 0.0
 
     def work() -> None:
@@ -85,9 +83,7 @@ def _cost(run: Run, stage: walk.Stage) -> Cost:
     table = main_table(stage)
     manifest = run.manifest(table)
     written = bytes_of(run.path(table))
-    return Cost(
-        manifest["rows_in"], manifest["rows"], cpu, seconds, written, shuffled(run) - before
-    )
+    return Cost(manifest["rows_in"], manifest["rows"], cpu, seconds, written)
 
 
 def _rate(small: Cost, large: Cost) -> float:
@@ -106,24 +102,16 @@ def _written(costs: dict[str, list[Cost]], rates: dict[str, float], sizes: tuple
         f"{_processor()}, {cores} cores"
     )
     tree = {}
-    for verb, (small, large) in costs.items():
+    for verb, (_, large) in costs.items():
         if verb not in STAGES:
             continue
         found = {
             "rows_per_core_second": rates[verb],
             "bytes_out_per_row": large.bytes_out / max(large.rows, 1),
-            "shuffle_bytes_per_row": _more(small, large, "shuffled") / large.rows_in,
         }
         tree[verb] = {name: Figure(value, origin) for name, value in found.items()}
     head = "# Measured on this machine; rows of a world of drawings, which are small.\n"
     return head + dump(tree)
-
-
-def _more(small: Cost, large: Cost, what: str) -> float:
-    """Of the large world, without what both have alike."""
-    rows = large.rows_in - small.rows_in
-    slope = (getattr(large, what) - getattr(small, what)) / rows if rows else 0.0
-    return max(0.0, slope) * large.rows_in
 
 
 def _processor() -> str:
