@@ -176,7 +176,7 @@ def test_made_hashes_hold_copies_that_the_cascade_finds() -> None:
 
 def test_a_curve_tells_a_constant_from_what_grows() -> None:
     def point(rows: int, seconds: float) -> scale_told.Point:
-        return scale_told.Point("match", rows, 0, rows, rows, seconds, seconds, 10**9, rows)
+        return scale_told.Point("match", rows, 0, rows, rows, seconds, seconds, 10**9, rows, rows)
 
     sizes = (10**5, 3 * 10**5, 10**6)
     started = [point(rows, 5 + rows / 1e5) for rows in sizes]
