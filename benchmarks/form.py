@@ -2,12 +2,14 @@
 
 import contextlib
 import json
+import platform
 import resource
 import statistics
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
@@ -96,6 +98,17 @@ def spark_seconds(work: Callable[[], object]) -> float:
         watcher.join()
     look(seen)
     return sum(seconds - before.get(process, 0.0) for process, seconds in seen.items())
+
+
+def here() -> str:
+    """The day and the machine."""
+    names = [
+        line.partition(":")[2].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
+    processor = names[0] if names else platform.processor() or platform.machine()
+    return f"{datetime.now(UTC).date()}, {processor}, {psutil.cpu_count()} cores"
 
 
 def seconds_told(work: Callable[[], object]) -> float:

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 from benchmarks import form
 from benchmarks.form import Figure
+from jobs.plan_rates import STAGES, dump
+from jobs.plan_rates import Figure as Rate
 
 _FLAT = 1.15
 """How many times as much a row may cost among the most as among the fewest."""
@@ -123,6 +125,17 @@ def _grown(name: str, costs: Sequence[float], goal: float | None = None) -> list
     return [] if grown is None else [Figure(name, grown, "of itself", goal=goal, at_most=True)]
 
 
+def rates(points: Sequence[Point]) -> str:
+    """What a second of a core does at the largest size, as TOML for `wit plan --rates`."""
+    tree = {}
+    for curve in curves(points):
+        if curve.stage in STAGES:
+            last = curve.points[-1]
+            origin = f"make bench-scale, {last.rows:,} rows of {last.size:,}, {form.here()}"
+            tree[curve.stage] = {"rows_per_core_second": Rate(last.rows / last.cpu, origin)}
+    return dump(tree)
+
+
 def keep(points: Sequence[Point], share: float) -> None:
     form.keep("scale", figures(points, share))
 
@@ -197,10 +210,13 @@ def draw(points: Sequence[Point]) -> None:
 
 
 def show(points: Sequence[Point], share: float) -> None:
-    """Print the tables, and write the JSON and the curve."""
+    """Print the tables, and write the JSON, the curve and the rates."""
     keep(points, share)
     draw(points)
     part = "" if share == 1 else f", at {share:g} of the sizes"
     print(f"\nbench-scale{part}; rounds: {1 + max(point.turn for point in points)}\n")
     print(markdown(points))
     print(f"\n{form.RESULTS}: scale.json, scale.svg, scale.png")
+    path = form.RESULTS.parent / "rates-scale.toml"
+    path.write_text(rates(points), encoding="utf-8")
+    print(f"rates for `wit plan --rates`: {path}")

@@ -7,14 +7,10 @@ Python workers, and bytes of the tables. Not what Spark shuffles: tables as smal
 whole to every task (`benchmarks.scale` and `benchmarks.plan` tell shuffles of large ones).
 """
 
-import platform
 import sys
 import tempfile
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
-
-import psutil
 
 from benchmarks import form
 from benchmarks.form import publish, spark_seconds, wall_seconds
@@ -95,12 +91,7 @@ def _rate(small: Cost, large: Cost) -> float:
 
 
 def _written(costs: dict[str, list[Cost]], rates: dict[str, float], sizes: tuple[int, ...]) -> str:
-    day = datetime.now(UTC).date()
-    cores = psutil.cpu_count()
-    origin = (
-        f"make bench-walk, demo of {sizes[1]} and {sizes[-1]} links, {day}, "
-        f"{_processor()}, {cores} cores"
-    )
+    origin = f"make bench-walk, demo of {sizes[1]} and {sizes[-1]} links, {form.here()}"
     tree = {}
     for verb, (_, large) in costs.items():
         if verb not in STAGES:
@@ -112,15 +103,6 @@ def _written(costs: dict[str, list[Cost]], rates: dict[str, float], sizes: tuple
         tree[verb] = {name: Figure(value, origin) for name, value in found.items()}
     head = "# Measured on this machine; rows of a world of drawings, which are small.\n"
     return head + dump(tree)
-
-
-def _processor() -> str:
-    names = [
-        line.partition(":")[2].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if line.startswith("model name")
-    ]
-    return names[0] if names else platform.processor() or platform.machine()
 
 
 if __name__ == "__main__":

@@ -30,7 +30,12 @@ def plan(
         float | None, typer.Option("--pairs", help="Instead: the pairs in shards that are wanted.")
     ] = None,
     rates: Annotated[
-        Path | None, typer.Option("--rates", help="Your own, as `make bench-walk` writes them.")
+        list[Path] | None,
+        typer.Option(
+            "--rates",
+            help="Your own, as `make bench-walk` and `make bench-scale` write them; the last of "
+            "several counts.",
+        ),
     ] = None,
     assume: Annotated[
         list[str] | None, typer.Option("--assume", help="name=number, laid over an assumption.")
@@ -65,7 +70,7 @@ def plan(
     if candidates is not None and pairs is not None:
         raise BadInput("--candidates and --pairs exclude one another: name one of them")
     settings, what = _settings(config, sets or [])
-    figures = plan_rates.read(rates, assume)
+    figures = plan_rates.read(rates or [], assume or [])
     cluster = Cluster(executors, cores, memory, gbit, gpus, gpu_tflops, mfu)
     prices = Prices(price_core_hour, price_tb_month, price_egress_gb, price_gpu_hour, months)
     if pairs is not None:

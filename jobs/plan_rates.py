@@ -1,13 +1,13 @@
 """Rates: what a row of each stage costs, and where each figure comes from.
 
 `plan_rates.toml` ships with the package; a file of the same form, as `make bench-walk` writes it,
-is laid over it. Every figure is a table `{value, origin}`.
+is laid over it, and one of `make bench-scale` over that. Every figure is a table `{value, origin}`.
 """
 
 import json
 import math
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -85,16 +85,17 @@ def reference() -> Rates:
     return _of_text(files("jobs").joinpath("plan_rates.toml").read_text("utf-8"), "plan_rates.toml")
 
 
-def read(path: Path | None, assumed: list[str] | None = None) -> Rates:
-    """The reference with the figures of `path` laid over it, and then `assumed`, each name=value.
+def read(paths: Sequence[Path], assumed: Sequence[str] = ()) -> Rates:
+    """The reference with the figures of `paths` laid over it in turn, and then `assumed`, each
+    name=value.
 
     Raises BadInput for what is no figure of a plan.
     """
     found = _tree(reference())
-    if path is not None:
+    for path in paths:
         for stage, figures in _tree(_of_text(_text(path), str(path), whole=False)).items():
             found[stage].update(figures)
-    for assignment in assumed or []:
+    for assignment in assumed:
         name, equals, text = assignment.partition("=")
         try:
             value = float(text)
@@ -103,7 +104,7 @@ def read(path: Path | None, assumed: list[str] | None = None) -> Rates:
         if not equals:
             raise BadInput(f"--assume {assignment}: write it as --assume name=number")
         found[ASSUMPTIONS][name.strip()] = {"value": value, "origin": "--assume"}
-    return _checked(found, str(path or "--assume"))
+    return _checked(found, "--assume")
 
 
 def dump(tree: Mapping[str, Mapping[str, Figure]]) -> str:

@@ -20,7 +20,7 @@ def test_the_file_is_one_that_the_plan_reads(tmp_path: Path) -> None:
     costs = {verb: [small, large] for verb in ("match", "dedup", "evaluate")}
     path = tmp_path / "rates.toml"
     path.write_text(_written(costs, dict.fromkeys(costs, 100.0), (1, 100, 300)))
-    found = plan_rates.read(path)
+    found = plan_rates.read([path])
     assert found.of("match", "rows_per_core_second") == 100
     assert found.of("match", "bytes_out_per_row") == 10
     # A walk this small says nothing of shuffles.

@@ -16,6 +16,7 @@ from PIL import Image
 from benchmarks import download, form, gpu, scale_captions, scale_hashes, scale_told, web
 from benchmarks.gpu_contenders import fit
 from benchmarks.training import drawn, lengths
+from jobs import plan_rates
 from pipeline.hamming import HammingIndex
 
 
@@ -174,7 +175,7 @@ def test_made_hashes_hold_copies_that_the_cascade_finds() -> None:
     assert 0.05 < (times[times > 1].sum() / len(hashes.pixels)) < 0.15
 
 
-def test_a_curve_tells_a_constant_from_what_grows() -> None:
+def test_a_curve_tells_a_constant_from_what_grows(tmp_path: Path) -> None:
     def point(rows: int, seconds: float) -> scale_told.Point:
         return scale_told.Point("match", rows, 0, rows, rows, seconds, seconds, 10**9, rows, rows)
 
@@ -185,5 +186,9 @@ def test_a_curve_tells_a_constant_from_what_grows() -> None:
     assert curve.further("cpu") == pytest.approx([10, 10])
     (squares,) = scale_told.curves([point(rows, rows**2 / 1e10) for rows in sizes])
     assert squares.flat("cpu") == "neither"
+    path = tmp_path / "rates.toml"
+    path.write_text(scale_told.rates(started))
+    found = plan_rates.read([path])
+    assert found.of("match", "rows_per_core_second") == pytest.approx(10**6 / 15, rel=1e-5)
     told = {figure.figure: figure for figure in scale_told.figures(started, 0.1)}
     assert told["match: CPU of a row, most rows to fewest, 0.1 of the sizes"].met

@@ -24,7 +24,7 @@ _CANDIDATES = st.floats(min_value=1.0, max_value=1e12)
 
 def _plan(candidates: float, *assumed: str, **sections: dict[str, object]) -> Plan:
     found = Settings.model_validate(sections) if sections else _SETTINGS
-    return planned(found, candidates, plan_rates.read(None, list(assumed)))
+    return planned(found, candidates, plan_rates.read([], list(assumed)))
 
 
 def _clock(made: Plan, cluster: Cluster) -> float:
@@ -69,7 +69,7 @@ def test_a_download_lasts_as_long_as_what_it_waits_for() -> None:
         (None, 1.0, "servers"),
         (None, 0.01, "cores"),
     ):
-        rates = plan_rates.read(None, [f"seconds_per_link={per_link}", "busy=1"])
+        rates = plan_rates.read([], [f"seconds_per_link={per_link}", "busy=1"])
         again = planned(_SETTINGS, 1e9, rates)
         cluster = Cluster(2, 5, gbit=gbit)
         found = {on.verb: on for on in timed(again, cluster, _SETTINGS, rates)}["download"]
@@ -84,7 +84,7 @@ def test_a_download_lasts_as_long_as_what_it_waits_for() -> None:
 
 
 def test_an_executor_holds_its_jvm_and_a_worker_for_each_core() -> None:
-    rates = plan_rates.read(None, ["memory_gb_per_executor=3"])
+    rates = plan_rates.read([], ["memory_gb_per_executor=3"])
     on = timed(_plan(1e6), Cluster(1, 4), _SETTINGS, rates)
     match = next(stage for stage in on if stage.verb == "match")
     assert match.memory_gb == pytest.approx(3 + 4 * _RATES.of("match", "memory_gb_per_task"))
@@ -263,11 +263,15 @@ def test_a_file_of_rates_is_laid_over_the_reference(tmp_path: Path) -> None:
     path = tmp_path / "rates.toml"
     mine = plan_rates.Figure(12.5, 'at "home"')
     path.write_text(plan_rates.dump({"match": {"rows_per_core_second": mine}}))
-    found = plan_rates.read(path)
+    found = plan_rates.read([path])
     assert found.stages["match"]["rows_per_core_second"] == mine
     changed = {**_RATES.stages["match"], "rows_per_core_second": mine}
     assert found.stages == {**_RATES.stages, "match": changed}
     assert 'at "home"' in _wit("--rates", str(path))
+    over = tmp_path / "over.toml"
+    over.write_text(plan_rates.dump({"match": {"rows_per_core_second": mine._replace(value=7)}}))
+    for paths, value in (([path, over], 7), ([over, path], 12.5)):
+        assert plan_rates.read(paths).of("match", "rows_per_core_second") == value
 
 
 def test_an_executor_that_is_too_small_is_told(tmp_path: Path) -> None:
@@ -327,19 +331,19 @@ def test_a_bad_file_of_rates_is_named(tmp_path: Path, text: str, told: str) -> N
     path = tmp_path / "rates.toml"
     path.write_text(text)
     with pytest.raises(BadInput, match=told) as error:
-        plan_rates.read(path)
+        plan_rates.read([path])
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
 
 
 def test_rates_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="does not exist"):
-        plan_rates.read(tmp_path / "none.toml")
+        plan_rates.read([tmp_path / "none.toml"])
     with pytest.raises(BadInput, match="cannot be read"):
-        plan_rates.read(tmp_path)
+        plan_rates.read([tmp_path])
     (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe")
     with pytest.raises(BadInput, match="is not TOML"):
-        plan_rates.read(tmp_path / "bytes.toml")
+        plan_rates.read([tmp_path / "bytes.toml"])
 
 
 def test_a_reference_that_lacks_a_rate_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
