@@ -77,8 +77,7 @@ def _figures(costs: dict[str, "Cost"], rows: dict[str, int]) -> list[Figure]:
 
 def _balance(root: Path) -> None:
     """The stage alone: the tables that it reads are ours."""
-    stage = next(stage for stage in walk.STAGES if stage.verb == "balance")
-    stage.make(Run.open(root, None, []))
+    walk.stage_of("balance").make(Run.open(root, None, []))
 
 
 def _candidates(folder: Path, texts: pa.StringArray) -> None:

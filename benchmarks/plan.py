@@ -204,14 +204,17 @@ tables = [{{path = {table}, url = "url", caption = "text"}}]
         path = Path(scratch) / "plan.toml"
         path.write_text(config, encoding="utf-8")
         run = Run.open(Path(scratch) / "run", path, [JOIN_AS_AT_SCALE])
-        for stage in walk.STAGES:
-            if stage.verb not in ("derive", "ingest", "match", "draw", "balance"):
-                continue
-            if stage.verb == "balance":
+        for verb, table in (
+            ("derive", "queries"),
+            ("ingest", "candidates"),
+            ("match", "matched"),
+            ("draw", "drawn"),
+            ("balance", "balanced"),
+        ):
+            if verb == "balance":
                 arrive(run, hashed=True)
             before = shuffled(run)
-            stage.make(run)
-            table = {"derive": "queries"}.get(stage.verb, stage.writes[0])
+            walk.stage_of(verb).make(run)
             rows = run.rows(table)
             figures += [
                 Figure(f"{table}: a row, written", bytes_of(run.path(table)) / rows, "bytes"),

@@ -52,7 +52,7 @@ def _stage(run: Run, verb: str) -> dict[str, Any]:
     began = time.monotonic()
     cpu = spark_seconds(lambda: _make(run, verb))
     ended = time.monotonic()
-    manifest = run.manifest(_TABLE.get(verb) or _of(verb).writes[0])
+    manifest = run.manifest(_TABLE.get(verb) or walk.stage_of(verb).writes[0])
     is_check = verb == "verify"
     return {
         "verb": verb,
@@ -67,13 +67,9 @@ def _stage(run: Run, verb: str) -> dict[str, Any]:
 
 def _make(run: Run, verb: str) -> None:
     if verb != "verify":
-        _of(verb).make(run)
+        walk.stage_of(verb).make(run)
     elif not verify.main(None, run.root, None, None, quick=False):
         raise SystemExit(f"{run.root}: its shards are not whole")
-
-
-def _of(verb: str) -> walk.Stage:
-    return next(stage for stage in walk.STAGES if stage.verb == verb)
 
 
 if __name__ == "__main__":

@@ -243,6 +243,11 @@ class OutOfDate(WitError):
     """A stage was asked for whose inputs are out of date."""
 
 
+def stage_of(verb: str) -> Stage:
+    """The stage that is called so."""
+    return next(stage for stage in STAGES if stage.verb == verb)
+
+
 def stale(run: Run) -> list[Stage]:
     """The stages that are missing or out of date, with all that read from them."""
     found: list[Stage] = []
@@ -281,7 +286,7 @@ def build(run: Run, *, again: bool = False) -> None:
 
 def one(run: Run, verb: str, *, again: bool = False) -> None:
     """One stage. Raises MissingTable or OutOfDate when another must come first."""
-    stage = next(stage for stage in STAGES if stage.verb == verb)
+    stage = stage_of(verb)
     if stage not in _made_here(run):
         raise BadInput(f"{verb}: {training_elsewhere(run.root)}")
     with _at_work(run):

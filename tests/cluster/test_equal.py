@@ -33,7 +33,7 @@ _BUILD = textwrap.dedent(
         for stage in walk.STAGES[: walk.STAGES.index(audit) + 1]:
             stage.make(run)
 
-    audit = next(stage for stage in walk.STAGES if stage.verb == "audit")
+    audit = walk.stage_of("audit")
     main(build)
     """
 )

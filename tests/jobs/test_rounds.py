@@ -8,7 +8,7 @@ import pytest
 from pyspark.sql import SparkSession
 
 from jobs.run import spark_schema
-from jobs.walk import STAGES
+from jobs.walk import stage_of
 from pipeline.download import clear_others, totals
 from pipeline.download.tries import failed
 from pipeline.schemas import IMAGES
@@ -92,11 +92,11 @@ def test_shards_of_rounds_that_are_no_longer_asked_for_are_removed(tmp_path: Pat
 
 
 def test_what_decides_how_much_is_asked_for_keeps_what_was_downloaded() -> None:
-    download = next(stage for stage in STAGES if stage.verb == "download")
+    download = stage_of("download")
     one = Settings(dedup=DedupSettings(placeholder_urls=5))
     assert download.settings(one)["dedup"] == {"placeholder_urls": 5, "min_quality": 50}
     further = download.further(one)
     assert {"download.rounds", "dedup.placeholder_urls", "dedup.min_quality"} <= further
     assert "download.image_side" not in further
-    balance = next(stage for stage in STAGES if stage.verb == "balance")
+    balance = stage_of("balance")
     assert balance.further(one) == frozenset()

@@ -48,7 +48,7 @@ def test_of_a_stage_at_work_what_it_has_made_is_ready_and_what_was_there_before_
     tmp_path: Path,
 ) -> None:
     run = _run(tmp_path / "run")
-    derive = next(stage for stage in walk.STAGES if stage.verb == "derive")
+    derive = walk.stage_of("derive")
     for settings in ({}, derive.settings(run.settings)):
         with lock.alone(run.root), run.stage("derive", settings, derive.inputs(run)):
             for table in ("bigrams", "words") if not settings else ("words",):

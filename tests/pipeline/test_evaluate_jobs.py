@@ -220,5 +220,5 @@ def test_a_model_of_shards_from_elsewhere_is_scored_without_an_audit(run):
     told = evaluated(run)["sets"]["things"]["zero_shot"]
     assert told["note"].startswith("no audit tells")
     assert (told["all"]["images"], told["clean"]["images"]) == (8, 0)
-    stage = next(stage for stage in walk.STAGES if stage.verb == "evaluate")
+    stage = walk.stage_of("evaluate")
     assert stage.tables(run.settings) == ("checkpoints",)

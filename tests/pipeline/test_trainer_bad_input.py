@@ -190,7 +190,7 @@ def test_shards_from_elsewhere_and_a_given_vocabulary_need_no_table(tmp_path, sh
     run = Run(tmp_path / "run", Settings(train=train, loader=LoaderSettings(workers=0)))
     run.root.mkdir()
     for verb in ("train-tokenizer", "train"):
-        stage = next(stage for stage in walk.STAGES if stage.verb == verb)
+        stage = walk.stage_of(verb)
         stage.make(run)
     assert run.manifest("checkpoints")["rows"] == 24
     assert stage.is_fresh(run)
