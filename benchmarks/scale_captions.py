@@ -18,9 +18,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.scale_names import Words, mixed, uniform
-from benchmarks.shuffles import JOIN_AS_AT_SCALE
+from benchmarks.scale_run import begun
 from jobs.ledger import Ledger
-from jobs.run import Run
 from pipeline.schemas import QUERIES
 
 _ROWS_OF_FILE = 1_000_000
@@ -106,19 +105,10 @@ def make(folder: Path, rows: int, texts: Pool, queries: list[str]) -> None:
         of_file = keys(first, min(_ROWS_OF_FILE, rows - first))
         table = pa.table({"url": urls(of_file), "caption": captions(texts, of_file)})
         pq.write_table(table, tables / f"{number:05d}.parquet", compression="zstd")
-    config = folder / "scale.toml"
-    config.write_text(f"""\
-[spark]
-driver_memory = "2g"
-partitions = 64
-
-[ingest]
-tables = [{{path = "{tables}"}}]
-
-[balance]
-max_pairs_per_query = {max(1, rows // _CAP_SHARE)}
-""")
-    run = Run.open(folder / "run", config, [JOIN_AS_AT_SCALE])
+    cap = max(1, rows // _CAP_SHARE)
+    run = begun(
+        folder, f'ingest.tables=[{{path = "{tables}"}}]', f"balance.max_pairs_per_query={cap}"
+    )
     count = len(queries)
     columns = {
         "query_id": pa.array(range(count), pa.int32()),

@@ -15,9 +15,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from benchmarks.scale_names import Words, hexed, mixed, uniform
-from benchmarks.shuffles import JOIN_AS_AT_SCALE
+from benchmarks.scale_run import begun
 from jobs.ledger import Ledger
-from jobs.run import Run
 from pipeline.schemas import FINGERPRINTS, IMAGES
 
 _KNOWN = 100_000
@@ -104,10 +103,7 @@ def _flip(words: Words, where: npt.NDArray[np.bool_], places: Words, seed: int, 
 
 def make(folder: Path, rows: int) -> None:
     """A run that may begin with dedup: so many images that arrived, and all fingerprints."""
-    config = folder / "scale.toml"
-    folder.mkdir(parents=True, exist_ok=True)
-    config.write_text('[spark]\ndriver_memory = "2g"\npartitions = 64\n')
-    run = Run.open(folder / "run", config, [JOIN_AS_AT_SCALE])
+    run = begun(folder)
     with run.stage("download", {}, {}):
         images = run.begin("images")
     with run.stage("fingerprint", {}, {}):

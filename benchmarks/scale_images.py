@@ -15,9 +15,8 @@ import simplejpeg
 from PIL import Image
 
 from benchmarks.scale_names import hexed
-from benchmarks.shuffles import JOIN_AS_AT_SCALE
+from benchmarks.scale_run import begun
 from jobs.ledger import Ledger
-from jobs.run import Run
 from pipeline.download.tars import OrderedSampleWriter
 from pipeline.schemas import BALANCED, IMAGES
 
@@ -53,10 +52,7 @@ def _cloud(number: int) -> Pixels:
 
 def make(folder: Path, rows: int, pictures: list[Pixels]) -> None:
     """A run that may begin with shard: so many images in raw shards, nine in ten of them kept."""
-    config = folder / "scale.toml"
-    folder.mkdir(parents=True, exist_ok=True)
-    config.write_text('[spark]\ndriver_memory = "2g"\npartitions = 64\n')
-    run = Run.open(folder / "run", config, [JOIN_AS_AT_SCALE])
+    run = begun(folder)
     kept = 0
     with run.stage("download", {}, {}):
         raw = run.begin("images").absolute()

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import form
-from benchmarks.form import publish, spark_seconds, wall_seconds
+from benchmarks.form import publish, spark_seconds
 from jobs import walk
 from jobs.plan_rates import STAGES, Figure, dump
 from jobs.plan_report import bytes_of, main_table
@@ -34,7 +34,6 @@ class Cost(NamedTuple):
     rows_in: int
     rows: int
     cpu_seconds: float
-    seconds: float
     bytes_out: int
 
 
@@ -69,17 +68,11 @@ def _unit(verb: str) -> str:
 
 
 def _cost(run: Run, stage: walk.Stage) -> Cost:
-    cpu = 0.0
-
-    def work() -> None:
-        nonlocal cpu
-        cpu = spark_seconds(lambda: stage.make(run))
-
-    seconds = wall_seconds(work)
+    cpu = spark_seconds(lambda: stage.make(run))
     table = main_table(stage)
     manifest = run.manifest(table)
     written = bytes_of(run.path(table))
-    return Cost(manifest["rows_in"], manifest["rows"], cpu, seconds, written)
+    return Cost(manifest["rows_in"], manifest["rows"], cpu, written)
 
 
 def _rate(small: Cost, large: Cost) -> float:

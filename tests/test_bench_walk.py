@@ -9,14 +9,14 @@ from jobs import plan_rates
 
 
 def test_what_is_spent_once_falls_out_of_a_rate() -> None:
-    small, large = Cost(100, 90, 12.0, 9.0, 900), Cost(300, 270, 14.0, 9.5, 2700)
+    small, large = Cost(100, 90, 12.0, 900), Cost(300, 270, 14.0, 2700)
     assert _rate(small, large) == pytest.approx(100)
     # Where noise is greater than the difference, all rows count.
     assert _rate(small, large._replace(cpu_seconds=11.0)) == pytest.approx(300 / 11)
 
 
 def test_the_file_is_one_that_the_plan_reads(tmp_path: Path) -> None:
-    small, large = Cost(100, 90, 12.0, 9.0, 900), Cost(300, 270, 14.0, 9.5, 2700)
+    small, large = Cost(100, 90, 12.0, 900), Cost(300, 270, 14.0, 2700)
     costs = {verb: [small, large] for verb in ("match", "dedup", "evaluate")}
     path = tmp_path / "rates.toml"
     path.write_text(_written(costs, dict.fromkeys(costs, 100.0), (1, 100, 300)))
