@@ -8,7 +8,6 @@ import io
 import json
 import random
 import socket
-import tarfile
 import time
 import warnings
 from collections import Counter
@@ -16,55 +15,36 @@ from collections.abc import Iterator
 from html import unescape
 from importlib.resources import files
 from pathlib import Path
-from urllib.parse import quote, unquote, urljoin, urlsplit
+from urllib.parse import unquote, urljoin, urlsplit
 
 import fasttext
 import imagehash
 import numpy as np
 import pdqhash
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from jobs.load import load
-from jobs.world import World, captions, draw, make_real, make_world, serve
-from jobs.world.folder import ARRIVES, FAILS
-from jobs.world.photos import members
+from jobs.world import World, captions, draw, make_world, serve
+from jobs.world.folder import ARRIVES
 from jobs.world.server import PortTaken
 from jobs.world.wiki import DUMP
 from pipeline import evalsets
 from pipeline.errors import BadInput
 from pipeline.text import tokens
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+from tests.loopback import free_port, get
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return make_world(tmp_path_factory.mktemp("demo") / "world", pairs=150, port=_free_port())
+    return make_world(tmp_path_factory.mktemp("demo") / "world", pairs=150, port=free_port())
 
 
 @pytest.fixture(scope="module")
 def served(world: World) -> Iterator[World]:
     with serve(world.folder, world.port):
         yield world
-
-
-def _get(url: str, timeout: float = 5.0) -> tuple[int, dict[str, str], bytes]:
-    parts = urlsplit(url)
-    connection = http.client.HTTPConnection("127.0.0.1", parts.port, timeout=timeout)
-    try:
-        connection.request("GET", quote(parts.path) + (f"?{parts.query}" if parts.query else ""))
-        response = connection.getresponse()
-        headers = {name.lower(): value for name, value in response.getheaders()}
-        return response.status, headers, response.read()
-    finally:
-        connection.close()
 
 
 def _urls(world: World, kind: str) -> list[str]:
@@ -205,7 +185,7 @@ def test_leaks_are_near_the_images_they_were_made_from(served: World) -> None:
     held_out = {image.name: image.data for image in evalsets.images(shapes, "test")}
     how_far = {}
     for leak in served.truth["leaks"]:
-        seen = imagehash.phash(_picture(_get(leak["url"])[2]))
+        seen = imagehash.phash(_picture(get(leak["url"])[2]))
         how_far[leak["transformation"]] = seen - imagehash.phash(
             _picture(held_out[leak["eval_image"]])
         )
@@ -219,11 +199,11 @@ def test_exact_copies_are_the_same_bytes_under_two_addresses(served: World) -> N
     assert exact
     for copy in exact:
         assert copy["url"] != copy["of"]
-        assert _get(copy["url"])[2] == _get(copy["of"])[2]
+        assert get(copy["url"])[2] == get(copy["of"])[2]
 
 
 def test_the_placeholder_is_one_image_under_many_addresses(served: World) -> None:
-    bodies = {_get(url)[2] for url in _urls(served, "placeholder")}
+    bodies = {get(url)[2] for url in _urls(served, "placeholder")}
     assert len(bodies) == 1
     assert len(_urls(served, "placeholder")) >= load(served.settings, []).dedup.placeholder_urls
 
@@ -236,7 +216,7 @@ def test_what_must_arrive_is_a_picture(served: World) -> None:
         if planted["expect"] != ARRIVES or kind in {"redirect", "flaky_503", "gzip_body"}:
             continue
         for url in planted["urls"]:
-            status, headers, body = _get(url)
+            status, headers, body = get(url)
             assert (status, headers["content-type"][:6]) == (200, "image/"), url
             assert _picture(body).width >= 100
 
@@ -245,38 +225,38 @@ def test_what_must_arrive_is_a_picture(served: World) -> None:
     ("kind", "status"), [("dead_404", 404), ("dead_410", 410), ("error_500", 500)]
 )
 def test_dead_links_answer_with_their_status(served: World, kind: str, status: int) -> None:
-    assert {_get(url)[0] for url in _urls(served, kind)} == {status}
+    assert {get(url)[0] for url in _urls(served, kind)} == {status}
 
 
 def test_a_flaky_answer_comes_at_the_second_try(served: World) -> None:
     url = _urls(served, "flaky_503")[0]
-    assert [_get(url)[0], _get(url)[0]] == [503, 200]
+    assert [get(url)[0], get(url)[0]] == [503, 200]
 
 
 def test_redirects_lead_where_the_truth_says(served: World) -> None:
-    _, headers, _ = _get(good := _urls(served, "redirect")[0])
-    assert _picture(_get(urljoin(good, headers["location"]))[2])
-    status, headers, _ = _get(loop := _urls(served, "redirect_loop")[0])
+    _, headers, _ = get(good := _urls(served, "redirect")[0])
+    assert _picture(get(urljoin(good, headers["location"]))[2])
+    status, headers, _ = get(loop := _urls(served, "redirect_loop")[0])
     assert (status, urljoin(loop, headers["location"])) == (302, loop)
-    _, headers, _ = _get(_urls(served, "redirect_forbidden")[0])
+    _, headers, _ = get(_urls(served, "redirect_forbidden")[0])
     assert urlsplit(headers["location"]).netloc == "127.0.0.1:81"
 
 
 def test_pages_pose_as_images(served: World) -> None:
-    _, headers, body = _get(_urls(served, "html_page")[0])
+    _, headers, body = get(_urls(served, "html_page")[0])
     assert headers["content-type"].startswith("text/html")
-    _, headers, posing = _get(_urls(served, "html_as_jpeg")[0])
+    _, headers, posing = get(_urls(served, "html_as_jpeg")[0])
     assert (headers["content-type"], posing) == ("image/jpeg", body)
 
 
 def test_a_truncated_jpeg_is_a_jpeg_without_its_end(served: World) -> None:
-    _, _, body = _get(_urls(served, "truncated_jpeg")[0])
+    _, _, body = get(_urls(served, "truncated_jpeg")[0])
     assert body.startswith(b"\xff\xd8")
     assert not body.endswith(b"\xff\xd9")
 
 
 def test_the_bomb_is_small_to_send_and_large_to_decode(served: World) -> None:
-    _, _, body = _get(_urls(served, "bomb")[0])
+    _, _, body = get(_urls(served, "bomb")[0])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
         width, height = Image.open(io.BytesIO(body)).size
@@ -285,7 +265,7 @@ def test_the_bomb_is_small_to_send_and_large_to_decode(served: World) -> None:
 
 
 def test_opt_outs_are_said_in_headers(served: World) -> None:
-    said = [_get(url)[1] for url in _urls(served, "opt_out")]
+    said = [get(url)[1] for url in _urls(served, "opt_out")]
     assert [h.get("x-robots-tag", h.get("tdm-reservation")) for h in said] == [
         "noai",
         "noindex, nofollow",
@@ -295,7 +275,7 @@ def test_opt_outs_are_said_in_headers(served: World) -> None:
 
 
 def test_a_packed_body_unpacks_to_a_picture(served: World) -> None:
-    _, headers, body = _get(_urls(served, "gzip_body")[0])
+    _, headers, body = get(_urls(served, "gzip_body")[0])
     assert headers["content-encoding"] == "gzip"
     assert _picture(gzip.decompress(body))
 
@@ -303,30 +283,30 @@ def test_a_packed_body_unpacks_to_a_picture(served: World) -> None:
 @pytest.mark.parametrize("kind", ["stall_silent", "stall_stall"])
 def test_a_stalled_answer_does_not_come(served: World, kind: str) -> None:
     with pytest.raises(TimeoutError):
-        _get(_urls(served, kind)[0], timeout=0.2)
+        get(_urls(served, kind)[0], timeout=0.2)
 
 
 def test_a_short_body_ends_before_its_length(served: World) -> None:
     with pytest.raises(http.client.IncompleteRead):
-        _get(_urls(served, "short_body")[0])
+        get(_urls(served, "short_body")[0])
 
 
 def test_a_huge_body_is_more_than_is_allowed(served: World) -> None:
-    _, headers, body = _get(_urls(served, "huge_body")[0])
+    _, headers, body = get(_urls(served, "huge_body")[0])
     assert "content-length" not in headers
     assert len(body) > load(served.settings, []).download.max_body_bytes
 
 
 def test_files_beside_the_web_are_not_served(served: World) -> None:
-    assert _get(f"{served.truth['base']}/../truth.json")[0] == 404
-    assert _get(f"{served.truth['base']}/img/..%2f..%2ftruth.json")[0] == 404
+    assert get(f"{served.truth['base']}/../truth.json")[0] == 404
+    assert get(f"{served.truth['base']}/img/..%2f..%2ftruth.json")[0] == 404
 
 
 def test_a_stalled_answer_does_not_hold_the_server_back(world: World, tmp_path: Path) -> None:
     other = tmp_path / "world"
     (other / "web").mkdir(parents=True)
     (other / "routes.json").write_text(json.dumps({"/a.jpg": {"do": "drip"}}))
-    port = _free_port()
+    port = free_port()
     with serve(other, port), socket.create_connection(("127.0.0.1", port)) as client:
         client.sendall(b"GET /a.jpg HTTP/1.1\r\nHost: here\r\n\r\n")
         assert client.recv(9).startswith(b"HTTP/1.1")
@@ -339,112 +319,7 @@ def test_a_taken_port_is_told_in_one_line(served: World) -> None:
         pass
 
 
-# -- real photographs ------------------------------------------------------------------------
-
-
-def _tar(path: Path, names: list[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w") as tar:
-        for name in names:
-            data = draw.jpeg(draw.render(draw.Drawing(name, "red", "star", "plain")), 90)
-            member = tarfile.TarInfo(name)
-            member.size = len(data)
-            tar.addfile(member, io.BytesIO(data))
-        link = tarfile.TarInfo("val2017/link.jpg")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/hostname"
-        tar.addfile(link)
-
-
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """A folder of data in little; its COCO tar is hostile."""
-    data = tmp_path / "data"
-    _tar(data / "photos" / "coco_mini_239.tar", ["val2017/1.jpg", "../evil.jpg", "/evil.jpg"])
-    (data / "photos" / "coco_mini_239.jsonl").write_text(
-        "".join(
-            json.dumps({"file": name, "captions": ["a red star", "one star in red"]}) + "\n"
-            for name in ("val2017/1.jpg", "../evil.jpg", "/evil.jpg", "val2017/link.jpg")
-        )
-    )
-    clothes = [f"{split}/t-shirt/{n}.jpg" for split in ("train", "test") for n in range(4)]
-    _tar(data / "photos" / "clothing_cc0.tar", clothes)
-    _tar(data / "photos" / "imagenet_sample_500.tar", [f"n{n}_tench.JPEG" for n in range(4)])
-    (data / "photos" / "imagenet_sample_500.csv").write_text(
-        "file,wnid,name\n" + "".join(f"n{n}_tench.JPEG,n{n},tench\n" for n in range(4))
-    )
-    _tar(data / "emoji" / "noto_emoji_64px.tar", ["1f600.png"])
-    (data / "emoji" / "noto_emoji.jsonl").write_text(
-        json.dumps({"image": "1f600.png", "name": "GRINNING FACE", "skin": None}) + "\n"
-    )
-    (data / "captions").mkdir()
-    columns = {
-        "id": ["a", "b", "c"],
-        "url": ["http://somewhere.example/a.jpg", "http://somewhere.example/b.jpg", None],
-        "text": ["a page that is forbidden", "a page that was there", "a page of no address"],
-        "http_status": pa.array([403, 200, None], pa.int32()),
-        "content_type": [None, "image/jpeg", None],
-    }
-    pq.write_table(pa.table(columns), data / "captions" / "some.parquet")
-    (data / "wiki").mkdir()
-    for name in (
-        "enwiki-20220720-sample-pages-articles.xml.bz2",
-        "enwiki-20160501-shortened-pages-articles.xml.bz2",
-        "pageviews-format-202306-enwiki-top10k.gz",
-    ):
-        (data / "wiki" / name).write_bytes(b"")
-    (data / "wordnet").mkdir()
-    (data / "wordnet" / "data.noun").write_bytes(b"")
-    return data
-
-
-def _real(tmp_path: Path, data: Path) -> World:
-    return make_real(tmp_path / "real", data, _free_port(), wordnet=data / "wordnet")
-
-
-def test_a_real_world_keeps_every_address_on_loopback(tmp_path: Path, data: Path) -> None:
-    world = _real(tmp_path, data)
-    assert {kind: len(planted["urls"]) for kind, planted in world.truth["kinds"].items()} == {
-        "coco": 2,
-        "clothing": 4,
-        "emoji": 1,
-        "leak_identical": 2,
-        "rot_403": 1,
-        "rot_200": 1,
-        "rot_404": 1,
-    }
-    for kind in world.truth["kinds"].values():
-        assert all(urlsplit(url).netloc == f"127.0.0.1:{world.port}" for url in kind["urls"])
-    assert load(world.settings, []).evalsets[1].scored is False
-
-
-def test_a_real_world_answers_as_the_real_one_did(tmp_path: Path, data: Path) -> None:
-    world = _real(tmp_path, data)
-    with serve(world.folder, world.port):
-        for kind, planted in world.truth["kinds"].items():
-            for url in planted["urls"]:
-                expected = int(kind[-3:]) if planted["expect"] == FAILS else 200
-                assert _get(url)[0] == expected, url
-
-
-def test_a_hostile_tar_leads_nowhere(tmp_path: Path, data: Path) -> None:
-    found = [name for name, _ in members(data / "photos" / "coco_mini_239.tar")]
-    assert found == ["val2017/1.jpg"]
-    world = _real(tmp_path, data)
-    outside = [file for file in tmp_path.rglob("*evil*") if file.is_file()]
-    assert not outside
-    assert not [file for file in world.folder.rglob("*") if file.is_symlink()]
-
-
-@pytest.mark.parametrize(
-    "name", ["photos/coco_mini_239.tar", "emoji/noto_emoji.jsonl", "wiki", "wordnet", "captions"]
-)
-def test_what_the_data_lacks_is_named(tmp_path: Path, data: Path, name: str) -> None:
-    (data / name).rename(tmp_path / "elsewhere")
-    with pytest.raises(BadInput, match=name):
-        _real(tmp_path, data)
-
-
 def test_addresses_with_odd_characters_are_served(served: World) -> None:
     for url in _urls(served, "odd_url"):
         assert " " in unquote(url)
-        assert _picture(_get(url)[2])
+        assert _picture(get(url)[2])
