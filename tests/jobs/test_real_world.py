@@ -15,7 +15,7 @@ from jobs.world import World, draw, make_real, serve
 from jobs.world.folder import FAILS
 from jobs.world.photos import members
 from pipeline.errors import BadInput
-from tests.loopback import free_port, get
+from tests.loopback_get import free_port, get
 
 
 def _tar(path: Path, names: list[str]) -> None:

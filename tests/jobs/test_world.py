@@ -33,7 +33,7 @@ from jobs.world.wiki import DUMP
 from pipeline import evalsets
 from pipeline.errors import BadInput
 from pipeline.text import tokens
-from tests.loopback import free_port, get
+from tests.loopback_get import free_port, get
 
 
 @pytest.fixture(scope="module")

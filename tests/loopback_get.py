@@ -1,4 +1,4 @@
-"""Loopback: what the tests ask of servers there."""
+"""Asking servers on loopback."""
 
 import http.client
 import socket
